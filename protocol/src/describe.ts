@@ -1,0 +1,44 @@
+import type { Json } from './json.ts'
+
+/** Engine to app: which functions are here? */
+export interface Describe {
+  kind: 'describe'
+  workspace: string
+}
+
+export interface Description {
+  kind: 'description'
+  /** Language and version of the SDK: `typescript/0.1.0`. */
+  sdk: string
+  functions: FunctionDescription[]
+}
+
+export interface FunctionDescription {
+  /** 1 to 128 of letters, digits, `.`, `_` and `-`. Unique in the app. */
+  id: string
+  triggers: Trigger[]
+}
+
+/** What starts a function. */
+export interface Trigger {
+  event: string
+}
+
+/** Engine to app, every kind. A receiver refuses kinds it does not know with 400 `kind_unknown` and the list it knows. */
+export const REQUEST_KINDS = ['describe', 'turn'] as const
+
+/** App to engine, `POST /v1/sync`: here I am. The engine calls back with `describe` before it answers. */
+export interface SyncRequest {
+  /** Where the engine reaches the app's endpoint. */
+  url: string
+  /** Ids the sender believes it serves; the engine says so when the endpoint serves others. */
+  functions?: string[]
+}
+
+export interface SyncAnswer {
+  workspace: string
+  url: string
+  functions: { id: string; triggers: Trigger[]; change: 'added' | 'changed' | 'unchanged' }[]
+  removed: string[]
+  [extra: string]: Json | undefined | unknown
+}

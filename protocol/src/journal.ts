@@ -1,0 +1,51 @@
+import type { WireError } from './error.ts'
+import type { Event } from './event.ts'
+import type { Json } from './json.ts'
+
+/**
+ * One line of a run's journal: something that reached the run, in the order in which it reached it. Replay applies
+ * entries one at a time in the order of `seq`, and lets the handler run as far as it can after each.
+ */
+export type Entry = { [T in EntryType]: EntryHead & { type: T } & EntryBody[T] }[EntryType]
+
+export type EntryType = keyof EntryBody
+
+export interface EntryHead {
+  /** Dense from 1 within a generation, assigned by the lease holder at delivery. */
+  seq: number
+  /** The turn in which the entry was delivered, from 1. */
+  turn: number
+  /** When it was delivered, ISO 8601: the run's clock during the replay of this entry. */
+  at: string
+}
+
+/** The key of the op that asked, and how much of the journal its handler had seen when it asked: its cause. */
+export interface Asked {
+  key: string
+  saw: number
+}
+
+export interface EntryBody {
+  /** Always seq 1: the event that started the run. */
+  run_started: { data: Event }
+  /** `data` is the recorded output; absent when the step returned undefined. It never changes. */
+  step_completed: Asked & { data?: Json }
+  /** The step's last attempt failed: the handler sees the error. */
+  step_failed: Asked & { data: { error: WireError; attempt: number } }
+  /** An attempt failed and another follows, not before `dueAt`. The handler sees nothing. */
+  step_retrying: Asked & { data: { error: WireError; attempt: number; dueAt: string } }
+  /** The back-off is over: the step may run again. */
+  step_due: { key: string }
+  sleep_started: Asked & { data: { until: string } }
+  sleep_completed: { key: string }
+  wait_opened: Asked & { data: { event: string; match?: Match; expiresAt?: string } }
+  wait_matched: { key: string; data: Event }
+  wait_expired: { key: string }
+  /** The events are stored and what they start is started, in the transaction that recorded this. */
+  events_sent: Asked & { data: { ids: string[] } }
+}
+
+/** Paths into an event's data (from the event's root when they start with `event.`), and the scalar each must equal. */
+export interface Match {
+  [path: string]: string | number | boolean | null
+}

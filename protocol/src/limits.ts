@@ -1,0 +1,35 @@
+const KiB = 1024
+const MiB = 1024 * KiB
+
+/** Limits are named errors, never retried. Sizes are bytes of UTF-8 JSON text. */
+export const LIMITS = {
+  /** A report batch, a turn's response, or any REST body. A turn's own body may be as large as its journal. */
+  bodyBytes: 4 * MiB,
+  /** One step's output: a mebibyte of content and room for its quotes and escapes. */
+  stepOutputBytes: 1 * MiB + 4 * KiB,
+  /** All entries of one generation. */
+  journalBytes: 32 * MiB,
+  /** Keys in one generation. */
+  stepsPerRun: 10_000,
+  eventBytes: 1 * MiB,
+  eventsPerCall: 1_000,
+  eventNameChars: 256,
+  eventIdChars: 256,
+  functionIdChars: 128,
+  stepIdChars: 256,
+  matchPaths: 8,
+  matchPathChars: 256,
+  matchValueChars: 1_024,
+  reportsPerBatch: 1_000,
+  opsPerReport: 10_000,
+  errorCauseDepth: 8,
+  errorMessageChars: 16 * KiB,
+  errorStackChars: 16 * KiB,
+  /** Sleeps and time-outs: 366 days. */
+  durationMs: 366 * 24 * 3_600_000,
+  maxAttempts: 100,
+  /** How far a timestamp may be off, in either direction. */
+  toleranceSeconds: 300,
+  /** How long an event's own id is remembered. */
+  eventIdMemoryMs: 24 * 3_600_000,
+} as const

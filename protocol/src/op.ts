@@ -1,0 +1,64 @@
+import type { WireError } from './error.ts'
+import type { NewEvent } from './event.ts'
+import type { Asked, Match } from './journal.ts'
+import type { Json } from './json.ts'
+
+/** What an app asks for. Keyed by name, never by position; a key that the journal knows already is not recorded again. */
+export type Op = StepOp | SleepOp | WaitOp | SendOp | FinishOp | FailOp
+
+/** One execution of a step: its output, or its error and what should follow. */
+export interface StepOp extends Asked {
+  op: 'step'
+  /** From 1. Infrastructure failures do not count. */
+  attempt: number
+  /** The step's value when it did not throw; absent for undefined. */
+  output?: Json
+  /** Present when the step threw. */
+  error?: WireError
+  /** With `error`: try again by this policy. Absent: do not try again. */
+  retry?: RetryPolicy
+  /** From the arrival of the turn to the start of the body, and how long the body took: monotonic, in milliseconds. */
+  startedMs?: number
+  durationMs?: number
+}
+
+/** Exponential with jitter: attempt n waits `minDelayMs * 2^(n-1)`, at most `maxDelayMs`, times 0.5 to 1. */
+export interface RetryPolicy {
+  /** How many attempts in all. */
+  maxAttempts: number
+  minDelayMs: number
+  maxDelayMs: number
+  /** Wait this long instead, as the step asked. */
+  afterMs?: number
+}
+
+/** Exactly one of `ms` and `until` (ISO 8601). */
+export interface SleepOp extends Asked {
+  op: 'sleep'
+  ms?: number
+  until?: string
+}
+
+export interface WaitOp extends Asked {
+  op: 'wait'
+  event: string
+  match?: Match
+  timeoutMs?: number
+}
+
+export interface SendOp extends Asked {
+  op: 'send'
+  events: NewEvent[]
+}
+
+/** The handler returned. `output` is absent for undefined. */
+export interface FinishOp {
+  op: 'finish'
+  output?: Json
+}
+
+/** The handler threw: the run has failed. */
+export interface FailOp {
+  op: 'fail'
+  error: WireError
+}

@@ -1,0 +1,45 @@
+import type { WireError } from './error.ts'
+import type { Entry } from './journal.ts'
+import type { Json } from './json.ts'
+
+/** A run's states, everywhere. What a waiting run waits for is said in words by `waitingFor`. */
+export const RUN_STATES = ['queued', 'running', 'waiting', 'paused', 'completed', 'failed', 'cancelled'] as const
+
+export type RunState = (typeof RUN_STATES)[number]
+
+/** `GET /v1/runs/{id}`. */
+export interface RunView {
+  /** `run_` and 26 characters. */
+  id: string
+  function: string
+  state: RunState
+  /** The handler's return value, when completed. */
+  output: Json
+  /** Why it failed, when failed. */
+  error: WireError | null
+  /** One sentence per open wait, or about the app when it does not answer; null when the run waits for nothing. */
+  waitingFor: string | null
+  /** How many executions of steps are recorded, failed ones included. */
+  attempts: number
+  generation: number
+  createdAt: string
+  finishedAt: string | null
+}
+
+/** `GET /v1/runs`: newest first; `next` is the cursor of the next page. */
+export interface RunList {
+  runs: RunView[]
+  next: string | null
+}
+
+/** `GET /v1/runs/{id}/journal`. */
+export interface JournalView {
+  run: string
+  generation: number
+  entries: JournalEntryView[]
+  /** Pass as `?after=` for the next page; null on the last. */
+  next: number | null
+}
+
+/** An entry and, for one execution of a step, when its body started within the turn and how long it took (ms). */
+export type JournalEntryView = Entry & { startedMs?: number; durationMs?: number }

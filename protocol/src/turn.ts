@@ -1,0 +1,82 @@
+import type { WireError } from './error.ts'
+import type { Entry } from './journal.ts'
+import type { Op } from './op.ts'
+
+/** Engine to app: one dispatch of a run, from claim to settled. */
+export interface Turn {
+  kind: 'turn'
+  /** `app/environment`. */
+  workspace: string
+  function: string
+  run: { id: string; generation: number }
+  /** From 1 within a generation. A turn that was not settled is sent again under the same number. */
+  turn: number
+  /** The right to write to this run: opaque, new with every claim. Every report carries it. */
+  epoch: string
+  /** No new step body should start after this many milliseconds: the app then settles the turn with `continue`. */
+  budgetMs: number
+  /** Where reports go while the turn runs. */
+  reportUrl: string
+  /** The whole journal so far, in order. */
+  journal: Entry[]
+}
+
+/**
+ * App to engine: ops and a state. The same message in two places: inside a `ReportBatch` while the turn runs, or as
+ * the turn's response, which is always its last report.
+ */
+export interface Report {
+  kind: 'report'
+  run: string
+  generation: number
+  turn: number
+  epoch: string
+  /** From 1 within one dispatch. Delivered twice, it is applied once. */
+  n: number
+  state: ReportState
+  /** In the order in which the handler asked, then steps in the order in which they ended. */
+  ops: Op[]
+  /** With `refused`: why this code cannot take the turn. */
+  error?: WireError
+  /** How long the app took to rebuild its state from the journal, in milliseconds. */
+  replayMs?: number
+}
+
+/**
+ * - `running`: more reports of this turn follow. The only state that a `ReportBatch` may hold, besides those below.
+ * - `continue`: the turn is over and the next one should follow at once.
+ * - `waiting`: the turn is over; every branch of the handler waits for something that the journal knows to be open.
+ * - `done`: the turn is over and its last op is `finish` or `fail`.
+ * - `refused`: this code cannot take this journal. Nothing is recorded; the turn is sent again later.
+ */
+export type ReportState = 'running' | 'continue' | 'waiting' | 'done' | 'refused'
+
+/** `POST` to the turn's `reportUrl`: reports of any turns that run in one app process, together. */
+export interface ReportBatch {
+  kind: 'reports'
+  workspace: string
+  reports: Report[]
+}
+
+/** What the engine answers to a `ReportBatch` after the commit; `acks[i]` is about `reports[i]`. */
+export interface AckBatch {
+  kind: 'acks'
+  acks: Ack[]
+}
+
+/** HTTP status of the batch: 200 when any report was taken, else the status of the first refusal. */
+export type Ack =
+  | {
+      run: string
+      n: number
+      status: 200
+      /**
+       * Everything recorded or delivered since the last ack, in order: what arrived from outside and what this
+       * report asked for. The output of a `step_completed` that this report brought is left out.
+       */
+      entries: Entry[]
+      /** The engine is about to stop: settle the turn with `continue` as soon as the bodies that run have ended. */
+      yield?: true
+    }
+  /** 409 `stale_epoch`: nothing was written; abort the turn. 421 `not_holder`: settle by the response instead. 422: malformed. */
+  | { run: string; n: number; status: 409 | 421 | 422; code: string; message: string }
