@@ -16,6 +16,12 @@ export const LIMITS = {
   eventNameChars: 256,
   eventIdChars: 256,
   functionIdChars: 128,
+  workspaceChars: 256,
+  /** Ids of runs, epochs, names of SDKs. */
+  runIdChars: 128,
+  epochChars: 128,
+  sdkChars: 128,
+  urlChars: 2_048,
   stepIdChars: 256,
   matchPaths: 8,
   matchPathChars: 256,
@@ -23,6 +29,8 @@ export const LIMITS = {
   reportsPerBatch: 1_000,
   opsPerReport: 10_000,
   errorCauseDepth: 8,
+  errorNameChars: 256,
+  errorCodeChars: 256,
   errorMessageChars: 16 * KiB,
   errorStackChars: 16 * KiB,
   /** Sleeps and time-outs: 366 days. */
