@@ -1,0 +1,226 @@
+/**
+ * A real Postgres out of an npm package, in a folder of the user's, with nothing to install.
+ *
+ *     lock the folder   one Stepwell process owns it
+ *     look at it        ours, empty, or not to be touched
+ *     what runs there   a server that outlived a killed engine is adopted when it is what we would start
+ *     initdb            when there is no cluster
+ *     start             in a session of its own; see postmaster.ts
+ *
+ * Killing the engine or the server at any moment is fine: the next start finds out what was left and goes on.
+ */
+import { mkdir, realpath, rm } from 'node:fs/promises'
+import { resolve } from 'node:path'
+import { type Account, chooseAccount, chooseLauncher, type Launcher } from './account.ts'
+import { adoptRunning, connectionTo, stopRunning } from './adopt.ts'
+import { type Binaries, findBinaries, prepareBinaries } from './binaries.ts'
+import {
+  checkOwner,
+  checkVersion,
+  createCluster,
+  discardCluster,
+  giveTo,
+  type Identity,
+  notPermitted,
+  readIdentity,
+  removeRemains,
+} from './cluster.ts'
+import { askServer, type Connection, chooseEndpoint, connectionUrl, type Endpoint } from './connection.ts'
+import { EmbeddedPostgresError, errorCode } from './error.ts'
+import { fingerprintOf, type Layout, layoutOf } from './layout.ts'
+import { type FolderLock, lockFolder } from './lock.ts'
+import { launchPostmaster, type Postmaster, readLogTail, readPostmasterFile, stopPostmaster } from './postmaster.ts'
+import { isRunning } from './processes.ts'
+import { resolveSettings } from './settings.ts'
+
+export interface EmbeddedPostgres {
+  /** For postgres.js: `postgres({ ...connection })`. A unix socket, or 127.0.0.1 where a socket cannot be. */
+  connection: Connection
+  /** The same for psql and other programs on libpq. postgres.js needs `connectionFromUrl` for it: see there. */
+  url: string
+  /** The folder that was asked for, as an absolute path. */
+  dataDir: string
+  postmasterPid: number
+  /** `started`: with data kept from before. `adopted`: the server of a killed engine was still running. */
+  how: 'created' | 'started' | 'adopted'
+  /** Tells the next process that asks for this folder where its owner is, `http://localhost:3030`. */
+  setNote(note: string): Promise<void>
+  /** Fast shutdown; resolves when the server is gone, also with clients connected. Idempotent. */
+  stop(): Promise<void>
+  /** Resolves when the server ends without having been asked: it crashed or was killed. Never rejects. */
+  died: Promise<{ message: string }>
+}
+
+interface Place {
+  layout: Layout
+  account: Account
+  launcher: Launcher
+  binaries: Binaries
+}
+
+const MAX_STARTS = 3
+const WATCH_MS = 200
+
+/**
+ * Starts Postgres on a folder, which is made when it does not exist. Throws `EmbeddedPostgresError`.
+ *
+ * @param options.fresh deletes the data that is there, when it is Stepwell's, and begins anew
+ * @param options.settings Postgres settings on top of ours; what would weaken durability is refused
+ */
+export async function startEmbeddedPostgres(options: {
+  dataDir: string
+  fresh?: boolean
+  settings?: Record<string, string>
+}): Promise<EmbeddedPostgres> {
+  const settings = resolveSettings(options.settings ?? {})
+  const found = await findBinaries()
+  const layout = await makeFolder(options.dataDir)
+  // Before the lock: nothing is written into a folder that is not ours.
+  await readIdentity(layout)
+  const account = await chooseAccount([layout.cluster, layout.dataDir])
+  const lock = await lockFolder({ path: layout.lock, dataDir: layout.dataDir })
+  try {
+    await giveTo(account, layout.dataDir)
+    const binaries = await prepareBinaries({ ...found, linksFolder: layout.libraryLinks })
+    const launcher = await chooseLauncher(account, binaries, layout.dataDir)
+    const place: Place = { layout, account, launcher, binaries }
+    return await startIn(place, lock, { fresh: options.fresh ?? false, settings })
+  } catch (error) {
+    await lock.release()
+    throw translate(error, layout.dataDir)
+  }
+}
+
+interface Running {
+  identity: Identity
+  endpoint: Endpoint
+  postmaster: Postmaster
+  how: EmbeddedPostgres['how']
+}
+
+async function startIn(
+  place: Place,
+  lock: FolderLock,
+  wanted: { fresh: boolean; settings: Record<string, string> },
+): Promise<EmbeddedPostgres> {
+  const { layout, account, binaries } = place
+  const fingerprint = fingerprintOf([binaries.postgres, ...Object.entries(wanted.settings).flat()])
+  const settings = { ...wanted.settings, 'stepwell.fingerprint': fingerprint }
+  let identity = await readIdentity(layout)
+  if (identity && wanted.fresh) {
+    await stopRunning(layout, identity)
+    await discardCluster(layout)
+    identity = undefined
+  }
+  await removeRemains(layout)
+  const how = identity === undefined ? 'created' : 'started'
+  identity ??= await createCluster(place)
+  await checkOwner(layout, account)
+  for (let attempt = 1; ; attempt++) {
+    const adopted = await adoptRunning({ layout, identity, fingerprint })
+    if (adopted) return own({ layout, lock, running: { identity, ...adopted, how: 'adopted' } })
+    await stopRunning(layout, identity)
+    await checkVersion(layout, binaries.majorVersion)
+    try {
+      const started = await start({ place, identity, settings })
+      return own({ layout, lock, running: { identity, ...started, how } })
+    } catch (error) {
+      const mayRetry = attempt < MAX_STARTS && (await isWorthAnotherTry(error, layout, identity))
+      if (!mayRetry) throw error
+    }
+  }
+}
+
+async function start(options: { place: Place; identity: Identity; settings: Record<string, string> }) {
+  const { place, identity, settings } = options
+  const { layout, account } = place
+  // A socket and its lock file stay when a server is killed. Nobody listens on them now.
+  await rm(layout.socketDir, { recursive: true, force: true })
+  await mkdir(layout.socketDir, { mode: 0o700 })
+  await giveTo(account, layout.socketDir)
+  const endpoint = await chooseEndpoint(layout.socketDir)
+  const postmaster = await launchPostmaster({ ...place, endpoint, identity, settings })
+  try {
+    await askServer(connectionTo(endpoint, identity))
+    return { endpoint, postmaster }
+  } catch (error) {
+    await stopPostmaster(postmaster.process, layout)
+    throw error
+  }
+}
+
+/** A port can be taken between looking and listening; a killed engine may have started a server just before us. */
+async function isWorthAnotherTry(error: unknown, layout: Layout, identity: Identity): Promise<boolean> {
+  if (!(error instanceof EmbeddedPostgresError)) return false
+  if (error.code === 'port_in_use') return true
+  return error.code === 'start_failed' && (await readPostmasterFile(layout, identity))?.process !== undefined
+}
+
+function own(options: { layout: Layout; lock: FolderLock; running: Running }): EmbeddedPostgres {
+  const { layout, lock, running } = options
+  const { identity, endpoint, postmaster, how } = running
+  const connection = connectionTo(endpoint, identity)
+  let stopping: Promise<void> | undefined
+  const died = watch(postmaster, () => stopping !== undefined).then(async end => ({
+    message: `Postgres of ${layout.dataDir} ended by itself (${end}). The end of ${layout.log}:\n${await readLogTail(layout)}`,
+  }))
+  return {
+    connection,
+    url: connectionUrl(connection),
+    dataDir: layout.dataDir,
+    postmasterPid: postmaster.process.pid,
+    how,
+    setNote: note => lock.setNote(note),
+    stop() {
+      stopping ??= stopPostmaster(postmaster.process, layout).then(() => lock.release())
+      return stopping
+    },
+    died,
+  }
+}
+
+/** Resolves with how the postmaster ended, unless it was asked to. Keeps no process alive that has nothing else to do. */
+function watch(postmaster: Postmaster, isStopping: () => boolean): Promise<string> {
+  const { child, process: target } = postmaster
+  return new Promise(resolve => {
+    if (child) {
+      const report = (code: number | null, signal: NodeJS.Signals | null) => {
+        if (!isStopping()) resolve(signal ?? `exit code ${code}`)
+      }
+      if (child.exitCode !== null || child.signalCode !== null) report(child.exitCode, child.signalCode)
+      else child.once('exit', report)
+      return
+    }
+    // Not our child, so nobody tells us.
+    const timer = setInterval(async () => {
+      if (isStopping()) return clearInterval(timer)
+      if (await isRunning(target)) return
+      clearInterval(timer)
+      if (!isStopping()) resolve('it had been adopted, so how it ended is not known')
+    }, WATCH_MS).unref()
+  })
+}
+
+async function makeFolder(path: string): Promise<Layout> {
+  const absolute = resolve(path)
+  try {
+    await mkdir(absolute, { recursive: true, mode: 0o700 })
+    // Postgres compares and reports real paths.
+    return layoutOf(await realpath(absolute))
+  } catch (cause) {
+    if (errorCode(cause) === 'EEXIST' || errorCode(cause) === 'ENOTDIR') {
+      throw new EmbeddedPostgresError(
+        'not_a_data_folder',
+        `${absolute} is a file or lies inside one: choose a folder with --data-dir.`,
+        { cause },
+      )
+    }
+    throw translate(cause, absolute)
+  }
+}
+
+/** What the file system refuses us is a matter of permissions; the rest stays what it is. */
+function translate(error: unknown, dataDir: string): unknown {
+  const code = errorCode(error)
+  return code === 'EACCES' || code === 'EPERM' || code === 'EROFS' ? notPermitted(dataDir, error) : error
+}
