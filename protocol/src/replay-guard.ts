@@ -7,8 +7,11 @@
  */
 import { LIMITS } from './limits.ts'
 
-/** A message may arrive as early as the tolerance before its timestamp, and be played back until as long after it. */
-const MEMORY_MS = 2 * LIMITS.toleranceSeconds * 1000
+/**
+ * A message may arrive as early as the tolerance before its timestamp, and be played back until as long after it. Both
+ * are whole seconds, rounded down: up to one second more.
+ */
+const MEMORY_MS = (2 * LIMITS.toleranceSeconds + 1) * 1000
 
 export interface ReplayGuard {
   /** False when the id was accepted before: a replay. `nowMs` is Unix time in milliseconds. */
