@@ -39,7 +39,7 @@ const httpUrl = textWith(text => (isHttpUrl(text) ? null : 'is not an absolute h
 const count = z.int().min(1).max(MAX_COUNT)
 const durationMs = z.number().min(0).max(LIMITS.durationMs)
 const key = name(KEY_CHARS)
-const asked = { key, saw: z.int().min(0).max(MAX_COUNT) }
+const asked = { key, saw: count }
 const functionId = z
   .string()
   .regex(/^[A-Za-z0-9._-]+$/, 'may hold letters, digits, ".", "_" and "-" only')
