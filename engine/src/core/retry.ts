@@ -1,0 +1,24 @@
+import type { RetryPolicy } from '@stepwell/protocol'
+
+/**
+ * How long to wait before attempt `failedAttempts + 1` of a step; null when there is none. Exponential with jitter:
+ * the factor 0.5 to 1 spreads runs that failed together. `dice` is from 0 to 1.
+ */
+export function retryDelayMs(policy: RetryPolicy | undefined, failedAttempts: number, dice: number): number | null {
+  if (policy === undefined || failedAttempts >= policy.maxAttempts) return null
+  if (policy.afterMs !== undefined) return policy.afterMs
+  return backOffMs({ minMs: policy.minDelayMs, maxMs: policy.maxDelayMs, failures: failedAttempts, dice })
+}
+
+const RESEND_MIN_MS = 250
+const RESEND_MAX_MS = 30_000
+
+/** How long to wait before a turn is sent again to an app that did not answer. */
+export function resendDelayMs(failures: number, dice: number): number {
+  return backOffMs({ minMs: RESEND_MIN_MS, maxMs: RESEND_MAX_MS, failures, dice })
+}
+
+function backOffMs(curve: { minMs: number; maxMs: number; failures: number; dice: number }): number {
+  const full = Math.min(curve.maxMs, curve.minMs * 2 ** (curve.failures - 1))
+  return full * (0.5 + curve.dice / 2)
+}

@@ -1,0 +1,167 @@
+/*
+ * Wires everything; the only place that does. No globals, so that a test can run several engines in one process.
+ */
+import { randomBytes } from 'node:crypto'
+import { createUuid7 } from '@stepwell/protocol'
+import { createCallApp } from './call/call-app.ts'
+import type { WorkerId, WorkspaceId } from './core/ids.ts'
+import type { Log } from './log.ts'
+import { startFanouts, startHeartbeat, startReaper, startTimers, startUpkeep } from './loops/clocks.ts'
+import { startSignals } from './loops/signals.ts'
+import { startWorker, type Worker } from './loops/worker.ts'
+import { type Connection, closePools, openPools, type Pools } from './store/db.ts'
+import { findRunnable, forgetOtherWorkers, heartbeat, release } from './store/queue.ts'
+import { listWorkspaces } from './store/workspaces.ts'
+import { createAdvanceRun } from './usecases/advance-runs.ts'
+import { Catalogs } from './usecases/catalogs.ts'
+import { claimRuns } from './usecases/claim-runs.ts'
+import { Shapes } from './usecases/ensure-shape.ts'
+import { HeldRuns } from './usecases/held-runs.ts'
+import { runTurn } from './usecases/run-turn.ts'
+import { createSendEvents, type SendEvents } from './usecases/send-events.ts'
+import { type SyncAppDeps, syncApp } from './usecases/sync-app.ts'
+import { type TakeReportsDeps, takeReports } from './usecases/take-reports.ts'
+
+export interface EngineOptions {
+  connection: Connection
+  log: Log
+  /** Where apps reach this very process: `http://host:port`. */
+  selfUrl: string
+  /** Turns in flight at most. */
+  capacity?: number
+  /** A worker without a heartbeat for that long is dead. */
+  leaseMs?: number
+  /** How long an app may start new step bodies within one turn. */
+  budgetMs?: number
+  /** How long an app may show no sign of life during a turn. */
+  turnTimeoutMs?: number
+  /** Nobody else can be running on this database: leases of other workers are void at once. */
+  isAlone?: boolean
+}
+
+export interface Engine {
+  sendEvents: SendEvents
+  takeReports: (
+    ...args: Parameters<typeof takeReports> extends [TakeReportsDeps, ...infer Rest] ? Rest : never
+  ) => ReturnType<typeof takeReports>
+  syncApp: (
+    ...args: Parameters<typeof syncApp> extends [SyncAppDeps, ...infer Rest] ? Rest : never
+  ) => ReturnType<typeof syncApp>
+  catalogs: Catalogs
+  pools: Pools
+  /** Takes work. */
+  start(): Promise<void>
+  isDraining(): boolean
+  /** Stops claiming, lets turns settle for at most `drainMs`, hands back the rest, closes connections. */
+  stop(drainMs: number): Promise<void>
+}
+
+export const ENGINE_DEFAULTS = { capacity: 256, leaseMs: 10_000, budgetMs: 20_000, turnTimeoutMs: 30_000 } as const
+
+/** Builds an engine on a migrated database. Nothing runs until `start`; the use cases work at once. */
+export function createEngine(options: EngineOptions): Engine {
+  const { log } = options
+  const settings = { ...ENGINE_DEFAULTS, ...options }
+  const pools = openPools(options.connection)
+  const catalogs = new Catalogs(pools.read)
+  const shapes = new Shapes(pools.upkeep, catalogs)
+  const held = new HeldRuns()
+  const newUuid = createUuid7({ now: Date.now, random: randomBytes })
+  const workerId = newUuid() as WorkerId
+  const { callApp, close: closeCalls } = createCallApp()
+  /** What to add to our clock to get the database's. */
+  let clockOffsetMs = 0
+  let worker: Worker | null = null
+  let stops: (() => Promise<void>)[] = []
+  let isDraining = false
+  let tellOthers: (ws: WorkspaceId) => void = () => {}
+  let timers: { wakeIn(ms: number): void } | null = null
+
+  const nowMs = () => Date.now() + clockOffsetMs
+  const wake = (ws: WorkspaceId) => {
+    worker?.wake(ws)
+    tellOthers(ws)
+  }
+  const wakeAt = (_ws: WorkspaceId, dueAtMs: number) => timers?.wakeIn(Math.max(0, dueAtMs - nowMs()))
+
+  const sendEvents = createSendEvents({ sql: pools.write, catalogs, newUuid, nowMs, wake })
+  const advanceRun = createAdvanceRun({
+    sql: pools.write,
+    catalogs,
+    shapes,
+    held,
+    newUuid,
+    dice: Math.random,
+    wake,
+    wakeAt,
+  })
+  const reports: TakeReportsDeps = { sql: pools.read, held, worker: workerId, advanceRun, isDraining: () => isDraining }
+  const turns = {
+    callApp,
+    advanceRun,
+    dice: Math.random,
+    reportUrl: `${options.selfUrl}/v1/reports`,
+    budgetMs: settings.budgetMs,
+    turnTimeoutMs: settings.turnTimeoutMs,
+  }
+
+  return {
+    sendEvents,
+    takeReports: (catalog, batch) => takeReports(reports, catalog, batch),
+    syncApp: (catalog, request) =>
+      syncApp({ sql: pools.upkeep, catalogs, callApp, wakeTimers: () => timers?.wakeIn(0) }, catalog, request),
+    catalogs,
+    pools,
+    isDraining: () => isDraining,
+    async start() {
+      const measuredAt = Date.now()
+      clockOffsetMs = (await heartbeat(pools.claim, workerId, options.selfUrl)) - measuredAt
+      if (options.isAlone === true) await forgetOtherWorkers(pools.claim, workerId)
+      const clock = { sql: pools.upkeep, log, wake: (ws: WorkspaceId) => wake(ws) }
+      const signals = await startSignals({ sql: pools.upkeep, log, worker: workerId, onWake: ws => worker?.wake(ws) })
+      tellOthers = options.isAlone === true ? () => {} : ws => signals.wake(ws)
+      const timerLoop = startTimers(clock)
+      timers = timerLoop
+      const loops = [
+        timerLoop,
+        startHeartbeat({
+          ...clock,
+          sql: pools.claim,
+          worker: workerId,
+          note: options.selfUrl,
+          everyMs: settings.leaseMs / 5,
+          holds: (runId, token) => held.has(runId, token),
+          onTime: databaseNowMs => {
+            clockOffsetMs = databaseNowMs - Date.now()
+          },
+        }),
+        startReaper({ ...clock, leaseMs: settings.leaseMs }),
+        startFanouts(clock),
+        startUpkeep({ ...clock, workspaces: () => listWorkspaces(pools.upkeep) }),
+      ]
+      worker = startWorker({
+        log,
+        capacity: settings.capacity,
+        findRunnable: () => findRunnable(pools.claim),
+        claim: (ws, limit) => claimRuns({ sql: pools.claim, catalogs, held, worker: workerId }, ws, limit),
+        run: leased => runTurn(turns, leased),
+      })
+      stops = [...loops.map(loop => () => loop.stop()), () => signals.stop()]
+    },
+    async stop(drainMs) {
+      isDraining = true
+      await worker?.stopClaiming()
+      let timer: NodeJS.Timeout | undefined
+      const late = new Promise<void>(resolve => {
+        timer = setTimeout(resolve, drainMs)
+      })
+      await Promise.race([worker?.idle(), late])
+      clearTimeout(timer)
+      await Promise.all(stops.map(stop => stop()))
+      if (worker !== null)
+        await release(pools.claim, workerId).catch(error => log.warn({ err: error }, 'leases not handed back'))
+      await closeCalls()
+      await closePools(pools)
+    },
+  }
+}

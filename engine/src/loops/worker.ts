@@ -1,0 +1,88 @@
+/*
+ * Keeps up to `capacity` turns in flight. A wake names a workspace that may have runnable runs: a hint. The poll finds
+ * them too, only later; it asks often while there is work and seldom when there is none.
+ */
+import type { WorkspaceId } from '../core/ids.ts'
+import type { Log } from '../log.ts'
+import type { Leased } from '../usecases/claim-runs.ts'
+import { type Loop, startLoop } from './loop.ts'
+
+export interface Worker {
+  wake(ws: WorkspaceId): void
+  /** No more claims. Resolves when the claim under way has ended; turns go on. */
+  stopClaiming(): Promise<void>
+  /** Resolves when no turn is in flight. */
+  idle(): Promise<void>
+}
+
+/** One claim at most: a batch that is still one quick statement. */
+const CLAIM_RUNS_MAX = 100
+const POLL_MIN_MS = 50
+const POLL_MAX_MS = 1_000
+
+export interface WorkerOptions {
+  log: Log
+  capacity: number
+  findRunnable: () => Promise<WorkspaceId[]>
+  claim: (ws: WorkspaceId, limit: number) => Promise<Leased[]>
+  run: (leased: Leased) => Promise<void>
+}
+
+/** Starts claiming. */
+export function startWorker(options: WorkerOptions): Worker {
+  const ready = new Set<WorkspaceId>()
+  let inFlight = 0
+  let pollMs = POLL_MIN_MS
+  let nextPollAt = 0
+  let whenIdle: (() => void)[] = []
+
+  const loop: Loop = startLoop({ name: 'worker', log: options.log, work })
+
+  async function work(): Promise<number> {
+    if (inFlight >= options.capacity) return POLL_MAX_MS
+    if (performance.now() >= nextPollAt) {
+      const found = await options.findRunnable()
+      for (const ws of found) ready.add(ws)
+      pollMs = found.length > 0 ? POLL_MIN_MS : Math.min(POLL_MAX_MS, pollMs * 2)
+      nextPollAt = performance.now() + pollMs
+    }
+    // In turn: a workspace with much work goes to the end of the line after each claim.
+    for (const ws of [...ready]) {
+      const free = options.capacity - inFlight
+      if (free <= 0) break
+      ready.delete(ws)
+      const limit = Math.min(free, CLAIM_RUNS_MAX)
+      const leased = await options.claim(ws, limit)
+      for (const one of leased) start(one)
+      if (leased.length === limit) ready.add(ws)
+      if (leased.length > 0) pollMs = POLL_MIN_MS
+    }
+    if (inFlight >= options.capacity) return POLL_MAX_MS
+    return ready.size > 0 ? 0 : nextPollAt - performance.now()
+  }
+
+  function start(leased: Leased): void {
+    inFlight += 1
+    // Not awaited: turns run beside each other; the loop claims the next.
+    options
+      .run(leased)
+      .catch(error => options.log.warn({ runId: leased.run.wireId, err: error }, 'turn given up'))
+      .finally(() => {
+        inFlight -= 1
+        if (inFlight === options.capacity - 1 || ready.size > 0) loop.wake()
+        if (inFlight === 0) {
+          for (const resolve of whenIdle) resolve()
+          whenIdle = []
+        }
+      })
+  }
+
+  return {
+    wake(ws) {
+      ready.add(ws)
+      if (inFlight < options.capacity) loop.wake()
+    },
+    stopClaiming: () => loop.stop(),
+    idle: () => (inFlight === 0 ? Promise.resolve() : new Promise(resolve => whenIdle.push(resolve))),
+  }
+}

@@ -1,0 +1,129 @@
+import type { EntryType } from '@stepwell/protocol'
+import type { Change } from '../core/change.ts'
+import type { RunId, Token, WorkspaceId } from '../core/ids.ts'
+import { waitHash } from '../core/match.ts'
+import { instantArray, plainArray, textArray } from './arrays.ts'
+import type { Sql } from './db.ts'
+
+/** One decision about one leased run, to be written. */
+export interface Advance {
+  runId: RunId
+  token: Token
+  generation: number
+  turn: number
+  /** The seq that the run's next entry gets. */
+  nextSeq: number
+  /** The run is known to be in trouble: clear that, unless this is trouble again. */
+  clearTrouble: boolean
+  /** Recorded executions of steps, this decision's included. */
+  attempts: number
+  stamps: TurnStamps
+  changes: Change[]
+}
+
+/** Milliseconds since the claim, by a monotonic clock; null when it did not come to that. */
+export interface TurnStamps {
+  readyAtMs: number
+  sentMs: number | null
+  firstByteMs: number | null
+  endedMs: number | null
+  replayMs: number | null
+}
+
+export type Advanced =
+  /** Written; `requeued`: the turn is settled and the run is runnable again already. `delivered` came from outside and precedes, or (`afterwards`) follows, what this decision recorded. */
+  | { status: 'ok' | 'requeued'; nowMs: number; firstSeq: number; delivered: DeliveredEntry[] }
+  /** Another holder has the run, or nobody: nothing was written. */
+  | { status: 'stale' }
+
+export interface DeliveredEntry {
+  seq: number
+  type: EntryType
+  key: string
+  /** JSON text */
+  data: string | null
+}
+
+interface Row {
+  run: number
+  status: 'ok' | 'requeued' | 'stale'
+  nextSeq: number | null
+  now: Date
+  entrySeq: number | null
+  entryType: EntryType
+  entryKey: string
+  entryData: string | null
+}
+
+/** Writes many decisions of one workspace in one statement, each fenced by its run's token. In the order of `items`. */
+export async function advance(
+  sql: Sql,
+  ws: WorkspaceId,
+  items: Advance[],
+  sentEventNames: string[],
+): Promise<Advanced[]> {
+  const settles = items.map(settleOf)
+  const entries = columnsOf(items, 'record')
+  const waits = columnsOf(items, 'open_wait')
+  const rows = await sql<Row[]>`
+    select * from stepwell.advance(
+      ${ws},
+      ${plainArray(items.map(i => i.runId))}, ${plainArray(items.map(i => i.token))},
+      ${plainArray(items.map(i => i.generation))}, ${plainArray(items.map(i => i.turn))}, ${plainArray(items.map(i => i.nextSeq))},
+      ${plainArray(settles.map(s => s.step))},
+      ${textArray(settles.map(s => (s.step === 'trouble' ? JSON.stringify(s.trouble) : null)))},
+      ${plainArray(settles.map(s => (s.step === 'trouble' ? s.resendMs : null)))},
+      ${plainArray(items.map(i => i.clearTrouble))},
+      ${plainArray(settles.map(s => (s.step === 'done' ? s.state : null)))}, ${plainArray(items.map(i => i.attempts))},
+      ${textArray(settles.map(s => (s.step === 'done' ? s.output : null)))},
+      ${textArray(settles.map(s => (s.step === 'done' ? s.error : null)))},
+      ${plainArray(settles.map(s => s.step))}, ${instantArray(items.map(i => i.stamps.readyAtMs))},
+      ${plainArray(items.map(i => i.stamps.sentMs))}, ${plainArray(items.map(i => i.stamps.firstByteMs))},
+      ${plainArray(items.map(i => i.stamps.endedMs))}, ${plainArray(items.map(i => i.stamps.replayMs))},
+      ${plainArray(entries.map(e => e.run))}, ${plainArray(entries.map(e => e.change.type))},
+      ${textArray(entries.map(e => e.change.key))}, ${plainArray(entries.map(e => e.change.saw))},
+      ${plainArray(entries.map(e => e.change.settles))}, ${plainArray(entries.map(e => e.change.startedMs ?? null))},
+      ${plainArray(entries.map(e => e.change.durationMs ?? null))}, ${textArray(entries.map(e => e.change.data))},
+      ${plainArray(waits.map(w => w.run))}, ${textArray(waits.map(w => w.change.key))}, ${plainArray(waits.map(w => w.change.wait))},
+      ${instantArray(waits.map(w => w.change.dueAtMs))},
+      ${textArray(waits.map(w => (w.change.wait === 'event' ? w.change.event : null)))},
+      ${plainArray(waits.map(w => (w.change.wait === 'event' ? waitHash(w.change.event, w.change.match) : null)))},
+      ${textArray(sentEventNames)})`
+  return readRows(rows, items.length)
+}
+
+function settleOf(item: Advance): Extract<Change, { kind: 'settle' }> {
+  const last = item.changes.at(-1)
+  if (last?.kind !== 'settle') throw new Error('A decision ends with a settle.')
+  return last
+}
+
+/** The changes of one kind with the index, from 1, of the run that each belongs to. */
+function columnsOf<Kind extends Change['kind']>(
+  items: Advance[],
+  kind: Kind,
+): { run: number; change: Extract<Change, { kind: Kind }> }[] {
+  const columns: { run: number; change: Extract<Change, { kind: Kind }> }[] = []
+  // The comparison narrows the union, which TypeScript does not see for a type parameter.
+  for (const [index, item] of items.entries())
+    for (const change of item.changes)
+      if (change.kind === kind) columns.push({ run: index + 1, change: change as Extract<Change, { kind: Kind }> })
+  return columns
+}
+
+function readRows(rows: Row[], count: number): Advanced[] {
+  const results: Advanced[] = Array.from({ length: count }, () => ({ status: 'stale' }))
+  const delivered = new Map<number, DeliveredEntry[]>()
+  for (const row of rows) {
+    if (row.entrySeq !== null) {
+      const entry = { seq: row.entrySeq, type: row.entryType, key: row.entryKey, data: row.entryData }
+      const list = delivered.get(row.run)
+      if (list === undefined) delivered.set(row.run, [entry])
+      else list.push(entry)
+    } else if (row.status !== 'stale' && row.nextSeq !== null) {
+      const entries = delivered.get(row.run) ?? []
+      results[row.run - 1] = { status: row.status, nowMs: row.now.getTime(), firstSeq: row.nextSeq, delivered: entries }
+    }
+  }
+  return results
+}

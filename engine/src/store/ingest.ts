@@ -1,0 +1,77 @@
+import type { WorkspaceId } from '../core/ids.ts'
+import { plainArray, textArray } from './arrays.ts'
+import type { Sql } from './db.ts'
+
+/** One event to accept, with what it starts and the keys by which waits find it. */
+export interface IngestEvent {
+  /** uuid */
+  id: string
+  wireId: string
+  /** The sender gave the id: remember it, and refuse it the second time. */
+  isOwnId: boolean
+  name: string
+  ts: string
+  /** JSON text */
+  data: string
+  hashes: string[]
+  runs: { id: string; function: string }[]
+}
+
+export type Ingested =
+  /** The caller's catalog is old: reload it and compute again. Nothing was written. */
+  | { stale: true }
+  /** Index of each event whose own id was accepted before -> the runs that it started then (uuids). */
+  | { stale: false; known: Map<number, string[]> }
+
+/** More waits than this for one batch of events are woken by a loop instead, in batches of their own. */
+export const WAKES_PER_INGEST_MAX = 1_000
+
+/** Accepts events in one statement and one commit: stored, runs started, waits woken, or nothing of it. */
+export async function ingest(sql: Sql, ws: WorkspaceId, version: string, events: IngestEvent[]): Promise<Ingested> {
+  const keys = events.flatMap((event, index) => event.hashes.map(hash => ({ event: index + 1, hash })))
+  const runs = events.flatMap((event, index) => event.runs.map(run => ({ event: index + 1, ...run })))
+  const [row] = await sql<{ stale: boolean; knownEvent: string | null; knownRuns: string | null }[]>`
+    select stale, array_to_json(known_event)::text as known_event, array_to_json(known_runs)::text as known_runs
+    from stepwell.ingest(
+      ${ws}, ${version},
+      ${plainArray(events.map(e => e.id))}, ${textArray(events.map(e => e.wireId))}, ${plainArray(events.map(e => e.isOwnId))},
+      ${textArray(events.map(e => e.name))}, ${textArray(events.map(e => e.ts))}, ${textArray(events.map(e => e.data))},
+      ${plainArray(keys.map(k => k.event))}, ${plainArray(keys.map(k => k.hash))},
+      ${plainArray(runs.map(r => r.id))}, ${plainArray(runs.map(r => r.event))}, ${textArray(runs.map(r => r.function))},
+      ${WAKES_PER_INGEST_MAX})`
+  if (row === undefined || row.stale) return { stale: true }
+  const known = new Map<number, string[]>()
+  if (row.knownEvent !== null && row.knownRuns !== null) {
+    const runTexts = JSON.parse(row.knownRuns) as string[]
+    for (const [n, event] of (JSON.parse(row.knownEvent) as number[]).entries())
+      known.set(
+        event - 1,
+        (runTexts[n] ?? '').split(',').filter(id => id !== ''),
+      )
+  }
+  return { stale: false, known }
+}
+
+/** Wakes one batch of the waits of one large fan-out. */
+export async function walkFanouts(sql: Sql, ws: WorkspaceId, limit: number): Promise<{ woken: number; more: boolean }> {
+  const [row] = await sql<{ woken: number; more: boolean }[]>`select * from stepwell.walk_fanouts(${ws}, ${limit})`
+  return row ?? { woken: 0, more: false }
+}
+
+/** Forgets senders' event ids that are older than a day. Returns how many. */
+export async function forgetEventIds(sql: Sql, ws: WorkspaceId, limit: number): Promise<number> {
+  const result = await sql`
+    delete from stepwell.event_ids
+    where ws = ${ws} and own_id = any(array(
+      select own_id from stepwell.event_ids
+      where ws = ${ws} and at < now() - interval '24 hours'
+      order by at
+      limit ${limit}))`
+  return result.count
+}
+
+/** Workspaces with fan-outs to walk. */
+export async function findFanouts(sql: Sql): Promise<WorkspaceId[]> {
+  const rows = await sql<{ ws: WorkspaceId }[]>`select distinct ws from stepwell.fanouts`
+  return rows.map(row => row.ws)
+}

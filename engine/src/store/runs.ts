@@ -1,0 +1,160 @@
+import {
+  type Entry,
+  encodeId,
+  type JournalEntryView,
+  type RunState,
+  type RunView,
+  type WireError,
+} from '@stepwell/protocol'
+import type { Trouble } from '../core/happening.ts'
+import type { RunId, WorkspaceId } from '../core/ids.ts'
+import { type OpenWait, waitingFor } from '../core/waiting-for.ts'
+import type { PendingQuery, Row, Sql } from './db.ts'
+
+interface RunRow {
+  id: string
+  function: string
+  generation: number
+  state: RunState
+  output: string | null
+  error: string | null
+  trouble: string | null
+  waits: string | null
+  attempts: number
+  createdAt: Date
+  finishedAt: Date | null
+}
+
+/** How many open waits are read per run: the sentence names a few and counts the rest. */
+const WAITS_READ_MAX = 50
+
+/** A page of runs, newest first, live and finished in one order. */
+export async function listRuns(
+  sql: Sql,
+  page: { ws: WorkspaceId; limit: number; before: string | null; state: RunState | null; function: string | null },
+): Promise<RunView[]> {
+  const { ws, state, limit } = page
+  const before = page.before === null ? sql`` : sql`and r.id < ${page.before}`
+  const name = page.function === null ? sql`` : sql`and r.function = ${page.function}`
+  const wantsDone = state === null || isFinal(state)
+  const wantsLive = state === null || !isFinal(state)
+  const rows = await sql<RunRow[]>`
+    select * from (
+      ${wantsLive ? liveRuns(sql, { where: sql`r.ws = ${ws} ${before} ${name}`, state, limit }) : sql``}
+      ${wantsLive && wantsDone ? sql`union all` : sql``}
+      ${wantsDone ? doneRuns(sql, { where: sql`r.ws = ${ws} ${before} ${name}`, state, limit }) : sql``}
+    ) runs
+    order by id desc
+    limit ${limit}`
+  return rows.map(viewOf)
+}
+
+/** One run, live or finished; null when the workspace has none of that id. */
+export async function findRun(sql: Sql, ws: WorkspaceId, id: RunId): Promise<RunView | null> {
+  const one = { where: sql`r.ws = ${ws} and r.id = ${id}`, state: null, limit: 1 }
+  const [row] = await sql<RunRow[]>`${liveRuns(sql, one)} union all ${doneRuns(sql, one)} limit 1`
+  return row === undefined ? null : viewOf(row)
+}
+
+type Fragment = PendingQuery<Row[]>
+type Branch = { where: Fragment; state: RunState | null; limit: number }
+
+/** What a live run is doing follows from where else it has a row. The page is cut before its waits and attempts are read. */
+function liveRuns(sql: Sql, branch: Branch): Fragment {
+  return sql`(
+    select p.id, p.function, p.generation, p.state, null as output, null as error, p.trouble,
+      (select json_agg(w)::text from (
+        select kind, key, to_char(due_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "dueAt", event
+        from stepwell.waits where ws = p.ws and run_id = p.id
+        order by opened_at, ord limit ${WAITS_READ_MAX}) w) as waits,
+      (select count(*)::int from stepwell.journal j where j.ws = p.ws and j.run_id = p.id and j.generation = p.generation
+        and j.type in ('step_completed', 'step_failed', 'step_retrying')) as attempts,
+      p.created_at, null::timestamptz as finished_at
+    from (
+      select r.*, s.state
+      from stepwell.runs r
+      left join stepwell.queue q on q.ws = r.ws and q.run_id = r.id
+      cross join lateral (
+        select case when q.owner is not null then 'running' when q.run_id is not null then 'queued' else 'waiting' end as state
+      ) s
+      where ${branch.where} ${branch.state === null ? sql`` : sql`and s.state = ${branch.state}`}
+      order by r.id desc
+      limit ${branch.limit}
+    ) p)`
+}
+
+function doneRuns(sql: Sql, branch: Branch): Fragment {
+  return sql`(
+    select r.id, r.function, r.generation, r.state, r.output, r.error, null as trouble, null as waits, r.attempts,
+      r.created_at, r.finished_at
+    from stepwell.runs_done r
+    where ${branch.where} ${branch.state === null ? sql`` : sql`and r.state = ${branch.state}`}
+    order by r.id desc
+    limit ${branch.limit})`
+}
+
+function isFinal(state: RunState): boolean {
+  return state === 'completed' || state === 'failed' || state === 'cancelled'
+}
+
+function viewOf(row: RunRow): RunView {
+  const waits = row.waits === null ? [] : (JSON.parse(row.waits) as OpenWait[])
+  const trouble = row.trouble === null ? null : (JSON.parse(row.trouble) as Trouble)
+  return {
+    id: encodeId('run', row.id),
+    function: row.function,
+    state: row.state,
+    output: row.output === null ? null : JSON.parse(row.output),
+    error: row.error === null ? null : (JSON.parse(row.error) as WireError),
+    waitingFor: isFinal(row.state) ? null : waitingFor(waits, trouble),
+    attempts: row.attempts,
+    generation: row.generation,
+    createdAt: row.createdAt.toISOString(),
+    finishedAt: row.finishedAt?.toISOString() ?? null,
+  }
+}
+
+interface EntryRow {
+  generation: number
+  seq: number
+  turn: number
+  at: Date
+  type: string
+  key: string | null
+  saw: number | null
+  startedMs: number | null
+  durationMs: number | null
+  data: string | null
+}
+
+/** A page of the latest generation's journal, in order; null when the run is not there. */
+export async function readJournal(
+  sql: Sql,
+  page: { ws: WorkspaceId; runId: RunId; after: number; limit: number },
+): Promise<{ generation: number; entries: JournalEntryView[] } | null> {
+  const run = await findRun(sql, page.ws, page.runId)
+  if (run === null) return null
+  const rows = await sql<EntryRow[]>`
+    select generation, seq, turn, at, type, key, saw, started_ms, duration_ms, data
+    from stepwell.journal
+    where ws = ${page.ws} and run_id = ${page.runId} and generation = ${run.generation} and seq > ${page.after}
+    order by seq
+    limit ${page.limit}`
+  return { generation: run.generation, entries: rows.map(entryOf) }
+}
+
+function entryOf(row: EntryRow): JournalEntryView {
+  const view = {
+    seq: row.seq,
+    turn: row.turn,
+    at: row.at.toISOString(),
+    type: row.type,
+    ...(row.key === null ? {} : { key: row.key }),
+    ...(row.saw === null ? {} : { saw: row.saw }),
+    ...(row.data === null ? {} : { data: JSON.parse(row.data) }),
+    ...(row.startedMs === null ? {} : { startedMs: row.startedMs }),
+    ...(row.durationMs === null ? {} : { durationMs: row.durationMs }),
+  }
+  // The table's rows were written from entries: the columns of a type are those that its entries have.
+  return view as unknown as Entry
+}

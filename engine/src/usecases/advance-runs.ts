@@ -1,0 +1,228 @@
+/*
+ * The one door: everything that moves a leased run comes through here. Something happened to it; `decide` says what that
+ * means; the store writes it in one transaction with what happened to other runs meanwhile, fenced by each run's token.
+ * Only then the run's snapshot in memory moves on.
+ *
+ * When the database does not say whether it wrote, the run is dropped: memory may be behind. Its lease is given back by
+ * the reconciling loop, and the next claim reads what is true.
+ */
+
+import type { Change, RecordChange } from '../core/change.ts'
+import { decide } from '../core/decide.ts'
+import { EngineError } from '../core/errors.ts'
+import type { Happening } from '../core/happening.ts'
+import type { WorkspaceId } from '../core/ids.ts'
+import { applyEntry } from '../core/snapshot.ts'
+import { type Advance, type Advanced, advance, type DeliveredEntry } from '../store/advance.ts'
+import { isDatabaseAway, isSqlState, type Sql, transaction } from '../store/db.ts'
+import { ingest } from '../store/ingest.ts'
+import type { Catalogs } from './catalogs.ts'
+import type { Shapes } from './ensure-shape.ts'
+import { createGroupCommit, type GroupCommit } from './group-commit.ts'
+import { type HeldRun, type HeldRuns, nowMsOf } from './held-runs.ts'
+import { prepareEvents } from './send-events.ts'
+
+export interface AdvanceDeps {
+  sql: Sql
+  catalogs: Catalogs
+  shapes: Shapes
+  held: HeldRuns
+  newUuid: () => string
+  dice: () => number
+  /** Runs of the workspace may have become runnable. */
+  wake: (ws: WorkspaceId) => void
+  /** A wait of the workspace is due then, by the database's clock. */
+  wakeAt: (ws: WorkspaceId, dueAtMs: number) => void
+}
+
+/** What became of it. `recorded` and `delivered` are the run's new journal entries, each with its seq. */
+export type AdvanceResult =
+  | { status: 'ok'; isSettled: boolean; nowMs: number; entries: NewEntry[] }
+  | { status: 'stale' }
+
+export interface NewEntry {
+  seq: number
+  type: RecordChange['type']
+  key: string
+  saw: number | null
+  data: string | null
+}
+
+export type AdvanceRun = (run: HeldRun, happening: Happening) => Promise<AdvanceResult>
+
+const BATCH_RUNS_MAX = 500
+const BATCH_BYTES_MAX = 4 * 1024 * 1024
+const DEADLOCK_RETRIES_MAX = 3
+const STALE_RETRIES_MAX = 10
+
+interface Item {
+  run: HeldRun
+  advance: Advance
+  bytes: number
+}
+
+/** Builds the door: one group-commit buffer per workspace. */
+export function createAdvanceRun(deps: AdvanceDeps): AdvanceRun {
+  const buffers = new Map<WorkspaceId, GroupCommit<Item, Advanced>>()
+
+  function bufferOf(ws: WorkspaceId): GroupCommit<Item, Advanced> {
+    let buffer = buffers.get(ws)
+    if (buffer === undefined) {
+      buffer = createGroupCommit({
+        maxItems: BATCH_RUNS_MAX,
+        maxWeight: BATCH_BYTES_MAX,
+        weigh: item => item.bytes,
+        flush: items => write(deps, ws, items),
+        isHopeless: isDatabaseAway,
+      })
+      buffers.set(ws, buffer)
+    }
+    return buffer
+  }
+
+  return async function advanceRun(run, happening) {
+    if (run.isOver) return { status: 'stale' }
+    run.snapshot.nowMs = nowMsOf(run)
+    const changes = decide(run.snapshot, happening, deps.dice)
+    try {
+      await ensureShapes(deps, run, changes)
+      const advanced = await bufferOf(run.ws).add(itemOf(run, happening, changes))
+      return applyToMemory(deps, run, changes, advanced)
+    } catch (error) {
+      deps.held.drop(run)
+      throw new EngineError(
+        'unavailable',
+        503,
+        'The database did not take the report. The turn is given up and sent again.',
+        {},
+        { cause: error },
+      )
+    }
+  }
+}
+
+async function ensureShapes(deps: AdvanceDeps, run: HeldRun, changes: Change[]): Promise<void> {
+  for (const change of changes) {
+    if (change.kind !== 'open_wait' || change.wait !== 'event') continue
+    if (!deps.shapes.isComplete(run.ws, change.event, change.match, run.startedAtMs))
+      await deps.shapes.ensure(run.ws, change.event, change.match, run.startedAtMs)
+  }
+}
+
+function itemOf(run: HeldRun, happening: Happening, changes: Change[]): Item {
+  let bytes = 0
+  let executions = 0
+  for (const change of changes) {
+    if (change.kind !== 'record') continue
+    bytes += change.data?.length ?? 0
+    if (change.type === 'step_completed' || change.type === 'step_failed' || change.type === 'step_retrying')
+      executions += 1
+  }
+  const isEnd = happening.kind === 'no_answer' || happening.isResponse
+  return {
+    run,
+    bytes,
+    advance: {
+      runId: run.runId,
+      token: run.token,
+      generation: run.snapshot.generation,
+      turn: run.turn,
+      nextSeq: run.nextSeq,
+      clearTrouble: run.snapshot.trouble !== null,
+      attempts: run.snapshot.attempts + executions,
+      stamps: {
+        readyAtMs: run.readyAtMs,
+        sentMs: run.sentMs,
+        firstByteMs: run.firstByteMs,
+        endedMs: isEnd ? performance.now() - run.claimedAtMonotonicMs : null,
+        replayMs: run.replayMs,
+      },
+      changes,
+    },
+  }
+}
+
+/** One statement for all; with events to send, one transaction that also accepts them. Nothing is half-written. */
+async function write(deps: AdvanceDeps, ws: WorkspaceId, items: Item[]): Promise<Advanced[]> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const sends = items.some(item => item.advance.changes.some(change => change.kind === 'send_events'))
+      return sends
+        ? await writeWithEvents(deps, ws, items)
+        : await advance(
+            deps.sql,
+            ws,
+            items.map(item => item.advance),
+            [],
+          )
+    } catch (error) {
+      // Postgres has undone one of two that waited for each other; it is the same batch the next time.
+      if (!isSqlState(error, 'deadlock') || attempt === DEADLOCK_RETRIES_MAX) throw error
+    }
+  }
+}
+
+async function writeWithEvents(deps: AdvanceDeps, ws: WorkspaceId, items: Item[]): Promise<Advanced[]> {
+  for (let attempt = 1; attempt <= STALE_RETRIES_MAX; attempt += 1) {
+    const catalog = attempt === 1 ? await deps.catalogs.get(ws) : await deps.catalogs.reload(ws)
+    const names = items.flatMap(item => sentEvents(item).map(event => event.name))
+    const written = await transaction(deps.sql, async tx => {
+      const results = await advance(
+        tx,
+        ws,
+        items.map(item => item.advance),
+        names,
+      )
+      const accepted = items.flatMap((item, index) => (results[index]?.status === 'stale' ? [] : sentEvents(item)))
+      const texts = accepted.map(event => ({ event, data: JSON.stringify(event.data ?? {}) }))
+      const nowMs = items[0]?.run.snapshot.nowMs ?? 0
+      const { events } = prepareEvents({ newUuid: deps.newUuid, nowMs: () => nowMs }, catalog, texts)
+      if (events.length > 0 && (await ingest(tx, ws, catalog.version, events)).stale) throw new StaleCatalog()
+      return results
+    }).catch((error: unknown) => {
+      if (error instanceof StaleCatalog) return null
+      throw error
+    })
+    if (written !== null) {
+      deps.wake(ws)
+      return written
+    }
+  }
+  throw new Error(`The catalog of workspace ${ws} changed ${STALE_RETRIES_MAX} times while events were sent.`)
+}
+
+/** Rolls the transaction back; the batch is computed again from the catalog of now. */
+class StaleCatalog extends Error {}
+
+function sentEvents(item: Item) {
+  return item.advance.changes.flatMap(change => (change.kind === 'send_events' ? change.events : []))
+}
+
+/** After the commit: the snapshot moves on, and whoever waits for the run or its timers is told. */
+function applyToMemory(deps: AdvanceDeps, run: HeldRun, changes: Change[], advanced: Advanced): AdvanceResult {
+  if (advanced.status === 'stale') {
+    deps.held.drop(run)
+    return { status: 'stale' }
+  }
+  const recorded = changes.filter(change => change.kind === 'record')
+  const entries = orderEntries(advanced.firstSeq, recorded, advanced.delivered)
+  for (const entry of entries)
+    applyEntry(run.snapshot, { type: entry.type, key: entry.key, dataBytes: entry.data?.length ?? 0 })
+  run.nextSeq += entries.length
+  const settle = changes.at(-1)
+  const isSettled = settle?.kind === 'settle' && settle.step !== 'running'
+  if (settle?.kind === 'settle' && settle.step === 'trouble') deps.wakeAt(run.ws, run.snapshot.nowMs + settle.resendMs)
+  else run.snapshot.trouble = null
+  for (const change of changes)
+    if (change.kind === 'open_wait' && change.dueAtMs !== null) deps.wakeAt(run.ws, change.dueAtMs)
+  if (isSettled) deps.held.drop(run)
+  if (advanced.status === 'requeued') deps.wake(run.ws)
+  return { status: 'ok', isSettled, nowMs: advanced.nowMs, entries }
+}
+
+/** Journal order: what had arrived, what was recorded, and what the look back of a new wait found. */
+function orderEntries(firstSeq: number, recorded: RecordChange[], delivered: DeliveredEntry[]): NewEntry[] {
+  const mine = recorded.map(({ type, key, saw, data }, index) => ({ seq: firstSeq + index, type, key, saw, data }))
+  const others = delivered.map(entry => ({ ...entry, saw: null }))
+  return [...others, ...mine].sort((a, b) => a.seq - b.seq)
+}

@@ -1,0 +1,94 @@
+/*
+ * Takes runs from the queue: one statement leases them, moves what has arrived into their journals, and reads them.
+ */
+import { randomBytes } from 'node:crypto'
+import { encodeId } from '@stepwell/protocol'
+import type { Catalog } from '../core/catalog.ts'
+import type { Trouble } from '../core/happening.ts'
+import type { Token, WorkerId, WorkspaceId } from '../core/ids.ts'
+import { applyEntry, type Snapshot } from '../core/snapshot.ts'
+import type { Sql } from '../store/db.ts'
+import { type Claimed, type ClaimedEntry, claim } from '../store/queue.ts'
+import type { Catalogs } from './catalogs.ts'
+import type { HeldRun, HeldRuns, JournalText } from './held-runs.ts'
+
+export interface ClaimRunsDeps {
+  sql: Sql
+  catalogs: Catalogs
+  held: HeldRuns
+  worker: WorkerId
+}
+
+/** A run that was just leased, and its journal for the app. */
+export interface Leased {
+  run: HeldRun
+  journal: JournalText
+}
+
+/** Leases up to `limit` runs of one workspace. */
+export async function claimRuns(deps: ClaimRunsDeps, ws: WorkspaceId, limit: number): Promise<Leased[]> {
+  const token = newToken()
+  const claimed = await claim(deps.sql, ws, limit, deps.worker, token)
+  const first = claimed[0]
+  if (first === undefined) return []
+  const catalog = await deps.catalogs.atLeast(ws, first.version)
+  const leased = claimed.map(row => ({ run: holdRun(catalog, row, token), journal: journalText(row.journal) }))
+  for (const { run } of leased) deps.held.add(run)
+  return leased
+}
+
+/** 63 random bits: never met again, also not after a claim was lost in a crash of the database. */
+function newToken(): Token {
+  return (randomBytes(8).readBigUInt64BE() >> 1n).toString() as Token
+}
+
+function holdRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
+  const snapshot: Snapshot = {
+    runId: row.runId,
+    generation: row.generation,
+    turn: row.turn,
+    nowMs: row.nowMs,
+    trouble: row.trouble === null ? null : (JSON.parse(row.trouble) as Trouble),
+    keys: new Map(),
+    attempts: 0,
+    journalBytes: 0,
+  }
+  for (const entry of row.journal)
+    applyEntry(snapshot, { type: entry.type, key: entry.key, dataBytes: entry.data?.length ?? 0 })
+  const nowMonotonicMs = performance.now()
+  return {
+    catalog,
+    ws: catalog.ws,
+    runId: row.runId,
+    wireId: encodeId('run', row.runId),
+    function: row.function,
+    token,
+    turn: row.turn,
+    snapshot,
+    nextSeq: (row.journal.at(-1)?.seq ?? 0) + 1,
+    startedAtMs: Date.parse(row.journal[0]?.at ?? ''),
+    readyAtMs: row.readyAtMs,
+    claimedAtMs: row.nowMs,
+    claimedAtMonotonicMs: nowMonotonicMs,
+    lastSignAtMonotonicMs: nowMonotonicMs,
+    sentMs: null,
+    firstByteMs: null,
+    replayMs: null,
+    last: null,
+    isEnding: false,
+    isOver: false,
+  }
+}
+
+/** Entries as JSON text. Payloads are put in as they are stored: what only passes through is not parsed. */
+function journalText(entries: ClaimedEntry[]): JournalText {
+  return `[${entries.map(entryText).join(',')}]`
+}
+
+function entryText(entry: ClaimedEntry): string {
+  const head = `{"seq":${entry.seq},"turn":${entry.turn},"at":"${entry.at}","type":"${entry.type}"`
+  const key = entry.key === null ? '' : `,"key":${JSON.stringify(entry.key)}`
+  const saw = entry.saw === null ? '' : `,"saw":${entry.saw}`
+  const data = entry.data === null ? '' : `,"data":${entry.data}`
+  return `${head}${key}${saw}${data}}`
+}

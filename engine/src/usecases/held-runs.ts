@@ -1,0 +1,73 @@
+import type { Ack, Turn } from '@stepwell/protocol'
+import type { Catalog } from '../core/catalog.ts'
+import type { RunId, Token, WorkspaceId } from '../core/ids.ts'
+import type { Snapshot } from '../core/snapshot.ts'
+
+/** A run that this process holds under a lease, for the length of one turn. */
+export interface HeldRun {
+  catalog: Catalog
+  ws: WorkspaceId
+  runId: RunId
+  /** `run_…`, as the app knows it. */
+  wireId: string
+  function: string
+  token: Token
+  turn: number
+  snapshot: Snapshot
+  /** The seq that the run's next entry gets. */
+  nextSeq: number
+  /** When the run began, by the database's clock: how far its waits look back. */
+  startedAtMs: number
+  /** When it became runnable, by the database's clock. */
+  readyAtMs: number
+  /** The database's clock and ours at the claim: their difference turns one into the other. */
+  claimedAtMs: number
+  claimedAtMonotonicMs: number
+  /** Our clock, at the last time that the app showed that it works on this turn. */
+  lastSignAtMonotonicMs: number
+  sentMs: number | null
+  firstByteMs: number | null
+  replayMs: number | null
+  /** The last report that was applied and its answer: delivered twice, it is applied once. */
+  last: { n: number; ack: Promise<Ack> } | null
+  /** The app has ended the turn; its last report is being written and no other is taken. */
+  isEnding: boolean
+  /** The turn is over for us: settled, or lost. Nothing more is accepted. */
+  isOver: boolean
+}
+
+/** The journal as the app gets it: `Turn['journal']` as JSON text. Dropped once it is sent. */
+export type JournalText = string & { readonly journal?: Turn['journal'] }
+
+/** What this process holds, by run. */
+export class HeldRuns {
+  readonly #byRun = new Map<RunId, HeldRun>()
+
+  add(run: HeldRun): void {
+    this.#byRun.set(run.runId, run)
+  }
+
+  /** Forgets the run, unless it is held anew since. */
+  drop(run: HeldRun): void {
+    run.isOver = true
+    if (this.#byRun.get(run.runId) === run) this.#byRun.delete(run.runId)
+  }
+
+  find(runId: RunId, token: string): HeldRun | null {
+    const run = this.#byRun.get(runId)
+    return run !== undefined && run.token === token && !run.isEnding && !run.isOver ? run : null
+  }
+
+  has(runId: RunId, token: Token): boolean {
+    return this.#byRun.get(runId)?.token === token
+  }
+
+  get size(): number {
+    return this.#byRun.size
+  }
+}
+
+/** The database's clock now, Unix milliseconds, as far as this run's claim tells. */
+export function nowMsOf(run: HeldRun): number {
+  return run.claimedAtMs + performance.now() - run.claimedAtMonotonicMs
+}

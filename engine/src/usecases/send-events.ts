@@ -1,0 +1,125 @@
+/*
+ * Accepts events. Requests that arrive while a commit is under way share the next one; each is answered after the
+ * commit that holds it. What an event starts and which waits it may satisfy is computed here from the workspace's
+ * catalog; the statement refuses when that is older than the database, and then it is computed again.
+ */
+import { encodeId, type NewEvent, type SendEventsAnswer } from '@stepwell/protocol'
+import type { Catalog } from '../core/catalog.ts'
+import type { WorkspaceId } from '../core/ids.ts'
+import { eventHash } from '../core/match.ts'
+import type { Sql } from '../store/db.ts'
+import { isDatabaseAway } from '../store/db.ts'
+import { type IngestEvent, ingest } from '../store/ingest.ts'
+import type { Catalogs } from './catalogs.ts'
+import { createGroupCommit, type GroupCommit } from './group-commit.ts'
+
+export interface SendEventsDeps {
+  sql: Sql
+  catalogs: Catalogs
+  newUuid: () => string
+  /** The database's clock, Unix milliseconds. */
+  nowMs: () => number
+  /** Called after a commit that may have made runs runnable. */
+  wake: (ws: WorkspaceId) => void
+}
+
+export type SendEvents = (ws: WorkspaceId, events: NewEvent[]) => Promise<SendEventsAnswer>
+
+const BATCH_REQUESTS_MAX = 500
+const BATCH_BYTES_MAX = 4 * 1024 * 1024
+/** A catalog can change while we compute; that often in a row it does not. */
+const STALE_RETRIES_MAX = 10
+
+interface Request {
+  events: { event: NewEvent; data: string }[]
+  bytes: number
+}
+
+/** `(ws, events) -> ids and runs`, resolved after the commit. Events are valid by the schema of the edge. */
+export function createSendEvents(deps: SendEventsDeps): SendEvents {
+  const buffers = new Map<WorkspaceId, GroupCommit<Request, SendEventsAnswer>>()
+
+  function bufferOf(ws: WorkspaceId): GroupCommit<Request, SendEventsAnswer> {
+    let buffer = buffers.get(ws)
+    if (buffer === undefined) {
+      buffer = createGroupCommit({
+        maxItems: BATCH_REQUESTS_MAX,
+        maxWeight: BATCH_BYTES_MAX,
+        weigh: request => request.bytes,
+        flush: requests => flush(deps, ws, requests),
+        isHopeless: isDatabaseAway,
+      })
+      buffers.set(ws, buffer)
+    }
+    return buffer
+  }
+
+  return async function sendEvents(ws, events) {
+    const texts = events.map(event => ({ event, data: JSON.stringify(event.data ?? {}) }))
+    const bytes = texts.reduce((sum, { data }) => sum + data.length, 0)
+    return bufferOf(ws).add({ events: texts, bytes })
+  }
+}
+
+async function flush(deps: SendEventsDeps, ws: WorkspaceId, requests: Request[]): Promise<SendEventsAnswer[]> {
+  const texts = requests.flatMap(request => request.events)
+  for (let attempt = 1; attempt <= STALE_RETRIES_MAX; attempt += 1) {
+    const catalog = attempt === 1 ? await deps.catalogs.get(ws) : await deps.catalogs.reload(ws)
+    const { events, positions } = prepareEvents(deps, catalog, texts)
+    const result = await ingest(deps.sql, ws, catalog.version, events)
+    if (result.stale) continue
+    deps.wake(ws)
+    const answers = events.map((event, index) => ({
+      id: event.wireId,
+      runs: (result.known.get(index) ?? event.runs.map(run => run.id)).map(id => encodeId('run', id)),
+    }))
+    // A request's events are where its texts are; a repeated id points to its first occurrence.
+    let next = 0
+    return requests.map(request => ({
+      events: request.events.map(() => answers[positions[next++] as number] as SendEventsAnswer['events'][number]),
+    }))
+  }
+  throw new Error(`The catalog of workspace ${ws} changed ${STALE_RETRIES_MAX} times while events were accepted.`)
+}
+
+/** The rows for a batch. An own id that occurs twice in the batch is one event; `positions` says which. */
+export function prepareEvents(
+  deps: Pick<SendEventsDeps, 'newUuid' | 'nowMs'>,
+  catalog: Catalog,
+  texts: { event: NewEvent; data: string }[],
+): { events: IngestEvent[]; positions: number[] } {
+  const events: IngestEvent[] = []
+  const byOwnId = new Map<string, number>()
+  const nowIso = new Date(deps.nowMs()).toISOString()
+  const positions = texts.map(({ event, data }) => {
+    const earlier = event.id === undefined ? undefined : byOwnId.get(event.id)
+    if (earlier !== undefined) return earlier
+    const id = deps.newUuid()
+    const whole = {
+      id: event.id ?? encodeId('evt', id),
+      name: event.name,
+      data: event.data ?? {},
+      ts: event.ts ?? nowIso,
+    }
+    const hashes = new Set<string>()
+    for (const paths of catalog.shapes.get(event.name) ?? []) {
+      const hash = eventHash(whole, paths)
+      if (hash !== null) hashes.add(hash)
+    }
+    const runs = (catalog.startedBy.get(event.name) ?? []).map(name => ({ id: deps.newUuid(), function: name }))
+    if (event.id !== undefined) byOwnId.set(event.id, events.length)
+    return (
+      events.push({
+        id,
+        wireId: whole.id,
+        isOwnId: event.id !== undefined,
+        name: whole.name,
+        ts: whole.ts,
+        data,
+        hashes: [...hashes],
+        runs,
+      }) - 1
+    )
+  })
+  return { events, positions }
+}

@@ -1,0 +1,68 @@
+/*
+ * Registers an app: where it is and which functions it has. The truth is what the URL answers to `describe`, signed; what
+ * the sender believes to serve is only compared, so that a wrong URL is found here and not at the first run.
+ */
+import type { SyncAnswer, SyncRequest } from '@stepwell/protocol'
+import type { CallApp } from '../call/call-app.ts'
+import type { Catalog } from '../core/catalog.ts'
+import { EngineError } from '../core/errors.ts'
+import type { WorkspaceId } from '../core/ids.ts'
+import { type Sql, transaction } from '../store/db.ts'
+import { saveApp } from '../store/workspaces.ts'
+import type { Catalogs } from './catalogs.ts'
+
+export interface SyncAppDeps {
+  sql: Sql
+  catalogs: Catalogs
+  callApp: CallApp
+  /** Runs that waited for the app may try again. */
+  wakeTimers: (ws: WorkspaceId) => void
+}
+
+const DESCRIBE_TIMEOUT_MS = 10_000
+
+/** Asks the app what it serves and stores that. Refuses when the app cannot be reached or serves other functions. */
+export async function syncApp(deps: SyncAppDeps, catalog: Catalog, request: SyncRequest): Promise<SyncAnswer> {
+  const startedAt = performance.now()
+  const outcome = await deps.callApp({
+    catalog: { name: catalog.name, keys: catalog.keys, url: request.url },
+    kind: 'describe',
+    body: JSON.stringify({ kind: 'describe', workspace: catalog.name }),
+    lastSignAtMs: () => startedAt,
+    timeoutMs: DESCRIBE_TIMEOUT_MS,
+    isOver: () => false,
+  })
+  if (outcome.kind === 'no_answer') {
+    throw new EngineError(
+      outcome.code,
+      422,
+      `${outcome.message} The engine calls the app back at the URL that was synced; nothing was stored.`,
+    )
+  }
+  const { functions } = outcome.description
+  const missing = (request.functions ?? []).filter(id => !functions.some(served => served.id === id))
+  if (missing.length > 0) {
+    const serves = functions.map(served => served.id).join(', ') || 'none'
+    throw new EngineError(
+      'app_functions_differ',
+      422,
+      `App at ${request.url} does not serve ${missing.join(', ')}; it serves ${serves}. Pass the same functions to serve() and sync(), or check the URL.`,
+    )
+  }
+  const before = await deps.catalogs.reload(catalog.ws)
+  await transaction(deps.sql, tx => saveApp(tx, catalog.ws, { url: request.url, functions }))
+  await deps.catalogs.reload(catalog.ws)
+  deps.wakeTimers(catalog.ws)
+  return {
+    workspace: catalog.name,
+    url: request.url,
+    functions: functions.map(({ id, triggers }) => ({ id, triggers, change: changeOf(before, id, triggers) })),
+    removed: before.functions.map(known => known.id).filter(id => !functions.some(served => served.id === id)),
+  }
+}
+
+function changeOf(before: Catalog, id: string, triggers: unknown): 'added' | 'changed' | 'unchanged' {
+  const known = before.functions.find(candidate => candidate.id === id)
+  if (known === undefined) return 'added'
+  return JSON.stringify(known.triggers) === JSON.stringify(triggers) ? 'unchanged' : 'changed'
+}

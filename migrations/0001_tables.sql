@@ -1,0 +1,246 @@
+-- Why: the first schema. Live tables are narrow and not partitioned; history is insert-only and partitioned by time.
+-- Locks: none that matter, everything is new. Old engines: there are none.
+--
+-- Every primary key leads with the workspace. No foreign keys, no triggers, no sequences: ids are made in the engine.
+-- A run exists while it has a row in `runs`; what it is doing follows from where else it has a row:
+--   queue (owner null: queued; owner set: running), waits (waiting). check_invariants() holds that to be exactly one.
+
+create table stepwell.workspaces (
+  ws int primary key,
+  name text not null unique,
+  -- where the app's endpoint is; null until an app has registered
+  url text,
+  -- grows with every change of url, keys, functions or match shapes, so that caches know when they are stale
+  version bigint not null default 1,
+  created_at timestamptz not null default now()
+);
+
+create table stepwell.workspace_keys (
+  ws int not null,
+  secret text not null,
+  created_at timestamptz not null default now(),
+  primary key (ws, secret)
+);
+
+create table stepwell.functions (
+  ws int not null,
+  id text not null,
+  triggers text not null,
+  synced_at timestamptz not null default now(),
+  primary key (ws, id)
+);
+
+-- The sets of paths by which waits match events of one name. An arriving event gets one key per shape.
+create table stepwell.match_shapes (
+  ws int not null,
+  event text not null,
+  -- JSON array of paths, sorted
+  paths text not null,
+  -- events received since then have their key; null until the first look back is complete
+  complete_since timestamptz,
+  primary key (ws, event, paths)
+);
+
+create table stepwell.workers (
+  id uuid primary key,
+  started_at timestamptz not null default now(),
+  heartbeat_at timestamptz not null default now(),
+  note text not null default ''
+);
+
+create table stepwell.runs (
+  ws int not null,
+  id uuid not null,
+  function text not null,
+  generation int not null default 1,
+  turns_settled int not null default 0,
+  -- JSON {code, message, attempts, since} while the app does not answer as it should
+  trouble text,
+  created_at timestamptz not null,
+  primary key (ws, id)
+) with (fillfactor = 80);
+create index runs_by_function on stepwell.runs (ws, function, id);
+
+-- What may run now or is running. One row per run, so one turn at a time is a key and not a convention.
+create table stepwell.queue (
+  ws int not null,
+  run_id uuid not null,
+  ready_at timestamptz not null,
+  owner uuid,
+  -- the epoch: random, new with every claim; a writer with another one changes nothing
+  token bigint,
+  claimed_at timestamptz,
+  -- something arrived for the run since its holder last looked
+  again boolean not null default false,
+  primary key (ws, run_id),
+  check ((owner is null) = (token is null))
+) with (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 2000, autovacuum_vacuum_cost_delay = 0);
+create index queue_runnable on stepwell.queue (ws, ready_at, run_id) where owner is null;
+create index queue_owned on stepwell.queue (owner) where owner is not null;
+
+-- An open interest of a run in time or in a future event. Whoever deletes the row resumes the run, in that transaction.
+create table stepwell.waits (
+  ws int not null,
+  run_id uuid not null,
+  -- the op's key; empty for 'resend', which is about the turn and not about an op
+  key text not null,
+  generation int not null,
+  kind text not null check (kind in ('sleep', 'event', 'retry', 'resend')),
+  due_at timestamptz,
+  event text,
+  hash uuid,
+  opened_at timestamptz not null,
+  -- order among waits that one statement opened
+  ord int not null default 0,
+  primary key (ws, run_id, key),
+  check ((kind = 'event') = (hash is not null)),
+  check (kind = 'event' or due_at is not null)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+create index waits_due on stepwell.waits (ws, due_at) where due_at is not null;
+create index waits_by_hash on stepwell.waits (ws, hash) where hash is not null;
+
+-- What has reached a run from outside and is not in its journal yet. The holder of the lease moves it there.
+create table stepwell.inbox (
+  ws int not null,
+  run_id uuid not null,
+  key text not null,
+  generation int not null,
+  arrived_at timestamptz not null,
+  type text not null,
+  event_id uuid,
+  data text,
+  primary key (ws, run_id, generation, key)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+
+-- An event that satisfies more waits than one transaction should wake. A loop walks them in batches.
+create table stepwell.fanouts (
+  ws int not null,
+  hash uuid not null,
+  received_at timestamptz not null,
+  event_id uuid not null,
+  primary key (ws, hash, received_at, event_id)
+);
+
+-- The sender's own event ids of the last 24 hours.
+create table stepwell.event_ids (
+  ws int not null,
+  own_id text not null,
+  run_ids uuid[] not null,
+  at timestamptz not null,
+  primary key (ws, own_id)
+);
+create index event_ids_by_age on stepwell.event_ids (ws, at);
+
+create table stepwell.events (
+  ws int not null,
+  received_at timestamptz not null,
+  id uuid not null,
+  wire_id text not null,
+  name text not null,
+  ts text not null,
+  data text compression lz4 not null,
+  primary key (ws, id, received_at)
+) partition by range (received_at);
+create index events_by_name on stepwell.events (ws, name, received_at, id);
+
+create table stepwell.event_keys (
+  ws int not null,
+  hash uuid not null,
+  received_at timestamptz not null,
+  event_id uuid not null,
+  primary key (ws, hash, received_at, event_id)
+) partition by range (received_at);
+
+-- Partitioned by run id, which begins with the time of the run's creation: a run's journal is in one partition.
+create table stepwell.journal (
+  ws int not null,
+  run_id uuid not null,
+  generation int not null,
+  seq int not null,
+  turn int not null,
+  at timestamptz not null,
+  type text not null,
+  key text,
+  saw int,
+  -- this entry settles its key: at most one per key, for ever
+  settles boolean not null,
+  event_id uuid,
+  started_ms real,
+  duration_ms real,
+  data text compression lz4,
+  primary key (ws, run_id, generation, seq)
+) partition by range (run_id);
+create unique index journal_settled on stepwell.journal (ws, run_id, generation, key) where settles;
+
+create table stepwell.runs_done (
+  ws int not null,
+  id uuid not null,
+  function text not null,
+  generation int not null,
+  state text not null check (state in ('completed', 'failed', 'cancelled')),
+  attempts int not null,
+  created_at timestamptz not null,
+  finished_at timestamptz not null,
+  output text compression lz4,
+  error text compression lz4,
+  primary key (ws, id, finished_at)
+) partition by range (finished_at);
+create index runs_done_by_function on stepwell.runs_done (ws, function, id);
+
+-- One line per dispatch: the stamps that split a run's time into waiting, durable, network and app.
+create table stepwell.turns (
+  ws int not null,
+  run_id uuid not null,
+  generation int not null,
+  turn int not null,
+  settled_at timestamptz not null,
+  outcome text not null,
+  runnable_at timestamptz not null,
+  claimed_at timestamptz not null,
+  -- milliseconds since the claim, by the engine's monotonic clock; null when it did not come to that
+  sent_ms real,
+  first_byte_ms real,
+  ended_ms real,
+  -- as the app reports it
+  replay_ms real
+) partition by range (settled_at);
+create index turns_by_run on stepwell.turns (ws, run_id);
+
+-- Weekly partitions, and a default one so that an insert never fails for want of a partition.
+create table stepwell.events_default partition of stepwell.events default;
+create table stepwell.event_keys_default partition of stepwell.event_keys default;
+create table stepwell.journal_default partition of stepwell.journal default;
+create table stepwell.runs_done_default partition of stepwell.runs_done default;
+create table stepwell.turns_default partition of stepwell.turns default;
+
+-- The smallest v7 uuid of an instant.
+create function stepwell.uuid_floor(p_at timestamptz) returns uuid
+language sql immutable as $$
+  select (lpad(to_hex((extract(epoch from p_at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+
+-- Creates the partitions of this week and of p_weeks more. Called when an engine starts and once an hour.
+create function stepwell.ensure_partitions(p_weeks int) returns void
+language plpgsql as $$
+declare
+  v_week timestamptz;
+  v_name text;
+  v_table text;
+begin
+  perform pg_advisory_xact_lock(hashtext('stepwell partitions'));
+  for i in 0..p_weeks loop
+    v_week := date_trunc('week', now() at time zone 'utc') at time zone 'utc' + make_interval(weeks => i);
+    foreach v_table in array array['events', 'event_keys', 'runs_done', 'turns', 'journal'] loop
+      v_name := format('%s_%s', v_table, to_char(v_week at time zone 'utc', 'IYYY"w"IW'));
+      if to_regclass('stepwell.' || v_name) is null then
+        if v_table = 'journal' then
+          execute format('create table stepwell.%I partition of stepwell.journal for values from (%L) to (%L)',
+            v_name, stepwell.uuid_floor(v_week), stepwell.uuid_floor(v_week + interval '7 days'));
+        else
+          execute format('create table stepwell.%I partition of stepwell.%I for values from (%L) to (%L)',
+            v_name, v_table, v_week, v_week + interval '7 days');
+        end if;
+      end if;
+    end loop;
+  end loop;
+end $$;

@@ -1,0 +1,297 @@
+-- Why: accepting events, in one transaction with everything they start and wake. Locks: none. Old engines: none.
+--
+-- Order of locks, in every function of this schema: event names (advisory), then queue rows by run id, then the rest.
+-- Accepting events holds the names shared, opening event waits holds them alone, both until the commit. So one of the
+-- two always sees the other, and no event falls between a wait's look back and its registration.
+-- plpgsql takes a fresh snapshot for each statement: what follows a lock sees what the lock waited for.
+
+create function stepwell.lock_names(p_ws int, p_shared text[], p_alone text[]) returns void
+language plpgsql as $$
+declare
+  v_name record;
+begin
+  for v_name in
+    select h, bool_or(alone) as alone
+    from (
+      select hashtext(n) as h, false as alone from unnest(p_shared) n
+      union all
+      select hashtext(n), true from unnest(p_alone) n
+    ) names
+    group by h
+    order by h
+  loop
+    if v_name.alone then
+      perform pg_advisory_xact_lock(p_ws, v_name.h);
+    else
+      perform pg_advisory_xact_lock_shared(p_ws, v_name.h);
+    end if;
+  end loop;
+end $$;
+
+create function stepwell.event_json(p_id text, p_name text, p_data text, p_ts text) returns text
+language sql immutable as $$
+  select '{"id":' || to_json(p_id) || ',"name":' || to_json(p_name) || ',"data":' || p_data || ',"ts":"' || p_ts || '"}'
+$$;
+
+-- Makes runs runnable and locks their queue rows, in order of run id. A leased run's holder finds `again`.
+create function stepwell.wake(p_ws int, p_runs uuid[]) returns void
+language sql as $$
+  insert into stepwell.queue (ws, run_id, ready_at)
+  select p_ws, run_id, clock_timestamp()
+  from (select distinct unnest(p_runs) as run_id) runs
+  order by run_id
+  on conflict (ws, run_id) do update set again = true
+$$;
+
+-- Takes the waits p_keys of p_runs (parallel arrays) that are still open, for the reason in p_types, and puts what
+-- arrived into the inboxes. wake() must have come first: it holds the queue rows, so no run here can end meanwhile.
+create function stepwell.take_waits(
+  p_ws int, p_runs uuid[], p_keys text[], p_due_only boolean, p_event_ids uuid[], p_data text[]
+) returns int
+language plpgsql as $$
+declare
+  v_taken int;
+begin
+  with wanted as (
+    select * from unnest(p_runs, p_keys, p_event_ids, p_data) as t(run_id, key, event_id, data)
+  ), taken as (
+    delete from stepwell.waits w
+    using wanted
+    where w.ws = p_ws and w.run_id = wanted.run_id and w.key = wanted.key
+      and (not p_due_only or w.due_at <= clock_timestamp())
+      and (p_due_only or w.kind = 'event')
+    returning w.run_id, w.key, w.generation, w.kind, wanted.event_id, wanted.data
+  ), arrived as (
+    insert into stepwell.inbox (ws, run_id, key, generation, arrived_at, type, event_id, data)
+    select p_ws, run_id, key, generation, clock_timestamp(),
+      case when event_id is not null then 'wait_matched'
+        when kind = 'sleep' then 'sleep_completed'
+        when kind = 'event' then 'wait_expired'
+        else 'step_due' end,
+      event_id, data
+    from taken
+    where kind <> 'resend'
+  )
+  select count(*) into v_taken from taken;
+  if v_taken < cardinality(p_runs) then
+    -- a run that ended between the look and the lock was woken for nothing: it is gone, and so is its row
+    delete from stepwell.queue q
+    where q.ws = p_ws and q.run_id = any(p_runs)
+      and not exists (select from stepwell.runs r where r.ws = q.ws and r.id = q.run_id);
+  end if;
+  return v_taken;
+end $$;
+
+-- Gives arriving events (event p_keys_event[i] has hash p_hashes[i]) to the open waits they satisfy: each event to at most
+-- one wait of a run, the one opened first. When there are more than p_max_wakes, the events become fan-outs, and so does
+-- every event behind a fan-out of the same hash: none overtakes another.
+create function stepwell.match_waits(
+  p_ws int, p_received_at timestamptz, p_event_ids uuid[], p_events text[],
+  p_keys_event int[], p_hashes uuid[], p_max_wakes int
+) returns int
+language plpgsql as $$
+declare
+  v_open bigint;
+  v_later uuid[] := '{}';
+  v_runs uuid[];
+  v_keys text[];
+  v_events int[];
+  v_distinct bigint;
+begin
+  -- served by waits_by_hash; `= any(array)` and no join, so that a generic plan keeps using the index
+  select count(*) into v_open
+  from (select from stepwell.waits where ws = p_ws and hash = any(p_hashes) limit p_max_wakes + 1) open_waits;
+  if v_open = 0 then
+    return 0;
+  end if;
+  if v_open > p_max_wakes then
+    v_later := p_hashes;
+  else
+    v_later := array(select distinct hash from stepwell.fanouts where ws = p_ws and hash = any(p_hashes));
+  end if;
+  if cardinality(v_later) > 0 then
+    insert into stepwell.fanouts (ws, hash, received_at, event_id)
+    select p_ws, k.hash, p_received_at, p_event_ids[k.event]
+    from unnest(p_keys_event, p_hashes) as k(event, hash)
+    where k.hash = any(v_later)
+    on conflict do nothing;
+  end if;
+
+  select array_agg(w.run_id order by k.event, w.opened_at, w.ord), array_agg(w.key order by k.event, w.opened_at, w.ord),
+    array_agg(k.event order by k.event, w.opened_at, w.ord), count(distinct w.run_id)
+  into v_runs, v_keys, v_events, v_distinct
+  from (
+    select run_id, key, hash, opened_at, ord from stepwell.waits
+    where ws = p_ws and hash = any(p_hashes) and not hash = any(v_later)
+  ) w
+  join unnest(p_keys_event, p_hashes) as k(event, hash) on k.hash = w.hash;
+  if v_runs is null then
+    return 0;
+  end if;
+  if v_distinct < cardinality(v_runs) then
+    select * into v_runs, v_keys, v_events from stepwell.assign_pairs(v_runs, v_keys, v_events);
+  end if;
+
+  perform stepwell.wake(p_ws, v_runs);
+  return stepwell.take_waits(p_ws, v_runs, v_keys, false,
+    array(select p_event_ids[e] from unnest(v_events) with ordinality as t(e, i) order by i),
+    array(select p_events[e] from unnest(v_events) with ordinality as t(e, i) order by i));
+end $$;
+
+-- Of pairs in order of preference, keeps those whose wait is still free and whose event has no wait of that run yet.
+create function stepwell.assign_pairs(
+  inout p_runs uuid[], inout p_keys text[], inout p_events int[]
+) language plpgsql as $$
+declare
+  v_runs uuid[] := '{}';
+  v_keys text[] := '{}';
+  v_events int[] := '{}';
+  v_taken jsonb := '{}';
+  v_wait text;
+  v_event text;
+begin
+  for i in 1..cardinality(p_runs) loop
+    v_wait := 'w' || p_runs[i] || p_keys[i];
+    v_event := 'e' || p_runs[i] || p_events[i];
+    continue when v_taken ? v_wait or v_taken ? v_event;
+    v_taken := v_taken || jsonb_build_object(v_wait, 1, v_event, 1);
+    v_runs := v_runs || p_runs[i];
+    v_keys := v_keys || p_keys[i];
+    v_events := v_events || p_events[i];
+  end loop;
+  p_runs := v_runs;
+  p_keys := v_keys;
+  p_events := v_events;
+end $$;
+
+-- Accepts events: stores them, starts runs, wakes waits. All arrays that begin with p_event_ are parallel, and so are
+-- p_key_ and p_run_; indexes into the events count from 1.
+-- `stale`: the caller's idea of the workspace is older than the workspace. Nothing is written; reload and call again.
+-- `known`: for events whose own id was accepted before, their index and the runs they started then (as uuid, comma).
+create function stepwell.ingest(
+  p_ws int, p_version bigint,
+  p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
+  p_key_event int[], p_key_hash uuid[],
+  p_run_id uuid[], p_run_event int[], p_run_function text[],
+  p_max_wakes int,
+  out stale boolean, out known_event int[], out known_runs text[]
+) language plpgsql as $$
+declare
+  v_now timestamptz;
+  v_fresh boolean[];
+begin
+  perform stepwell.lock_names(p_ws, p_event_name, '{}');
+  select w.version is distinct from p_version into stale from stepwell.workspaces w where w.ws = p_ws;
+  if stale is null or stale then
+    stale := true;
+    return;
+  end if;
+  v_now := clock_timestamp();
+
+  if true = any(p_event_own) then
+    -- the insert waits for a concurrent one of the same id, so what it leaves out is committed
+    with claimed as (
+      insert into stepwell.event_ids as old (ws, own_id, run_ids, at)
+      select p_ws, e.wire_id, coalesce(r.ids, '{}'), v_now
+      from unnest(p_event_wire_id, p_event_own) with ordinality as e(wire_id, own, i)
+      left join (
+        select event, array_agg(id order by n) as ids
+        from unnest(p_run_id, p_run_event) with ordinality as t(id, event, n) group by event
+      ) r on r.event = e.i
+      where e.own
+      order by e.wire_id
+      on conflict (ws, own_id) do update set run_ids = excluded.run_ids, at = excluded.at
+        where old.at < v_now - interval '24 hours'
+      returning own_id
+    )
+    select array_agg(not e.own or c.own_id is not null order by e.i) into v_fresh
+    from unnest(p_event_wire_id, p_event_own) with ordinality as e(wire_id, own, i)
+    left join claimed c on c.own_id = e.wire_id;
+    if false = any(v_fresh) then
+      select array_agg(e.i::int order by e.i), array_agg(array_to_string(k.run_ids, ',') order by e.i)
+      into known_event, known_runs
+      from unnest(p_event_wire_id) with ordinality as e(wire_id, i)
+      join stepwell.event_ids k on k.ws = p_ws and k.own_id = e.wire_id
+      where not v_fresh[e.i];
+    end if;
+  end if;
+
+  insert into stepwell.events (ws, received_at, id, wire_id, name, ts, data)
+  select p_ws, v_now, id, wire_id, name, ts, data
+  from unnest(p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data) with ordinality as e(id, wire_id, name, ts, data, i)
+  where v_fresh is null or v_fresh[i];
+
+  if cardinality(p_run_id) > 0 then
+    insert into stepwell.runs (ws, id, function, created_at)
+    select p_ws, id, function, v_now
+    from unnest(p_run_id, p_run_event, p_run_function) as r(id, event, function)
+    where v_fresh is null or v_fresh[event];
+    insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, settles, event_id, data)
+    select p_ws, id, 1, 1, 1, v_now, 'run_started', false, p_event_id[event],
+      stepwell.event_json(p_event_wire_id[event], p_event_name[event], p_event_data[event], p_event_ts[event])
+    from unnest(p_run_id, p_run_event) as r(id, event)
+    where v_fresh is null or v_fresh[event];
+    insert into stepwell.queue (ws, run_id, ready_at)
+    select p_ws, id, v_now
+    from unnest(p_run_id, p_run_event) as r(id, event)
+    where v_fresh is null or v_fresh[event];
+  end if;
+
+  if cardinality(p_key_hash) > 0 then
+    insert into stepwell.event_keys (ws, hash, received_at, event_id)
+    select p_ws, hash, v_now, p_event_id[event]
+    from unnest(p_key_event, p_key_hash) as k(event, hash)
+    where v_fresh is null or v_fresh[event]
+    on conflict do nothing;
+    perform stepwell.match_waits(p_ws, v_now, p_event_id,
+      array(select stepwell.event_json(wire_id, name, data, ts)
+        from unnest(p_event_wire_id, p_event_name, p_event_data, p_event_ts) with ordinality as e(wire_id, name, data, ts, i)
+        order by i),
+      array(select event from unnest(p_key_event) with ordinality as k(event, n) where v_fresh is null or v_fresh[event] order by n),
+      array(select hash from unnest(p_key_event, p_key_hash) with ordinality as k(event, hash, n) where v_fresh is null or v_fresh[event] order by n),
+      p_max_wakes);
+  end if;
+end $$;
+
+-- One batch of one fan-out: gives the oldest event in the list to up to p_limit waits that were open before it.
+-- Returns how many it woke and whether more is to do.
+create function stepwell.walk_fanouts(p_ws int, p_limit int, out woken int, out more boolean)
+language plpgsql as $$
+declare
+  v_fanout stepwell.fanouts;
+  v_event stepwell.events;
+  v_runs uuid[];
+  v_keys text[];
+begin
+  woken := 0;
+  more := false;
+  if not pg_try_advisory_xact_lock(p_ws, hashtext('stepwell fanouts')) then
+    return;
+  end if;
+  select * into v_fanout from stepwell.fanouts where ws = p_ws order by received_at, event_id limit 1;
+  if not found then
+    return;
+  end if;
+  more := true;
+  select * into v_event from stepwell.events
+  where ws = p_ws and id = v_fanout.event_id and received_at = v_fanout.received_at;
+  select array_agg(run_id), array_agg(key) into v_runs, v_keys
+  from (
+    select distinct on (w.run_id) w.run_id, w.key
+    from stepwell.waits w
+    where w.ws = p_ws and w.hash = v_fanout.hash and w.opened_at <= v_fanout.received_at
+      and not exists (select from stepwell.inbox i where i.ws = p_ws and i.run_id = w.run_id and i.event_id = v_fanout.event_id)
+      and not exists (select from stepwell.journal j where j.ws = p_ws and j.run_id = w.run_id and j.event_id = v_fanout.event_id)
+    order by w.run_id, w.opened_at, w.ord
+    limit p_limit
+  ) next_waits;
+  if v_runs is null then
+    delete from stepwell.fanouts
+    where ws = p_ws and hash = v_fanout.hash and received_at = v_fanout.received_at and event_id = v_fanout.event_id;
+    return;
+  end if;
+  perform stepwell.wake(p_ws, v_runs);
+  woken := stepwell.take_waits(p_ws, v_runs, v_keys, false,
+    array_fill(v_fanout.event_id, array[cardinality(v_runs)]),
+    array_fill(stepwell.event_json(v_event.wire_id, v_event.name, v_event.data, v_event.ts), array[cardinality(v_runs)]));
+end $$;

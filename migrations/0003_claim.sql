@@ -1,0 +1,140 @@
+-- Why: taking runs from the queue, resuming the ones that are due, and giving up leases. Locks: none. Old engines: none.
+
+-- Moves what has arrived for leased runs into their journals. p_seqs[i] is the next free seq of p_runs[i].
+create function stepwell.deliver(p_ws int, p_runs uuid[], p_seqs int[], p_turns int[])
+returns table (run_id uuid, seq int, at timestamptz, type text, key text, data text)
+language sql as $$
+  with arrived as (
+    delete from stepwell.inbox i
+    where i.ws = p_ws and i.run_id = any(p_runs)
+    returning i.run_id, i.generation, i.key, i.arrived_at, i.type, i.event_id, i.data
+  ), live as (
+    -- what is late from an earlier generation is dropped
+    select a.*, r.first_seq, r.turn
+    from arrived a
+    join unnest(p_runs, p_seqs, p_turns) as r(id, first_seq, turn) on r.id = a.run_id
+    join stepwell.runs on runs.ws = p_ws and runs.id = a.run_id and runs.generation = a.generation
+  )
+  insert into stepwell.journal as j (ws, run_id, generation, seq, turn, at, type, key, settles, event_id, data)
+  select p_ws, run_id, generation,
+    first_seq + row_number() over (partition by run_id order by arrived_at, key)::int - 1,
+    turn, clock_timestamp(), type, key, type <> 'step_due', event_id, data
+  from live
+  returning j.run_id, j.seq, j.at, j.type, j.key, j.data
+$$;
+
+-- Leases up to p_limit runnable runs of one workspace to a worker and returns their journals, what arrived included:
+-- one row per entry, in order. May commit asynchronously: a claim lost in a crash of the server is claimed again, and
+-- its token is worth nothing.
+create function stepwell.claim(p_ws int, p_limit int, p_worker uuid, p_token bigint)
+returns table (
+  run_id uuid, function text, generation int, turn int, trouble text, version bigint, now timestamptz,
+  ready_at timestamptz, seq int, entry_turn int, at timestamptz, type text, key text, saw int, data text
+)
+language plpgsql as $$
+declare
+  v_runs uuid[];
+begin
+  perform set_config('synchronous_commit', 'off', true);
+  -- served by queue_runnable; `= any(array)` and never `from cte`: the generic plan of the join form scans the table
+  v_runs := array(
+    select q.run_id from stepwell.queue q
+    where q.ws = p_ws and q.owner is null
+    order by q.ready_at, q.run_id
+    limit p_limit
+    for update skip locked);
+  if cardinality(v_runs) = 0 then
+    return;
+  end if;
+  update stepwell.queue q
+  set owner = p_worker, token = p_token, claimed_at = clock_timestamp(), again = false
+  where q.ws = p_ws and q.run_id = any(v_runs);
+
+  if exists (select from stepwell.inbox i where i.ws = p_ws and i.run_id = any(v_runs)) then
+    perform stepwell.deliver(p_ws, array_agg(r.id), array_agg(r.next_seq), array_agg(r.next_turn))
+    from (
+      select runs.id, runs.turns_settled + 1 as next_turn, (
+        select max(j.seq) + 1 from stepwell.journal j
+        where j.ws = p_ws and j.run_id = runs.id and j.generation = runs.generation) as next_seq
+      from stepwell.runs
+      where runs.ws = p_ws and runs.id = any(v_runs)
+    ) r;
+  end if;
+
+  return query
+    select r.id, r.function, r.generation, r.turns_settled + 1, r.trouble,
+      (select w.version from stepwell.workspaces w where w.ws = p_ws), clock_timestamp(),
+      q.ready_at, j.seq, j.turn, j.at, j.type, j.key, j.saw, j.data
+    from stepwell.queue q
+    join stepwell.runs r on r.ws = p_ws and r.id = q.run_id
+    join stepwell.journal j on j.ws = p_ws and j.run_id = r.id and j.generation = r.generation
+    where q.ws = p_ws and q.run_id = any(v_runs)
+    order by j.run_id, j.seq;
+end $$;
+
+-- Resumes runs whose waits are due. One process at a time per workspace. `next_ms`: until the next one, null for none.
+create function stepwell.fire_timers(p_ws int, p_limit int, out fired int, out next_ms double precision)
+language plpgsql as $$
+declare
+  v_runs uuid[];
+  v_keys text[];
+begin
+  fired := 0;
+  if pg_try_advisory_xact_lock(p_ws, hashtext('stepwell timers')) then
+    -- served by waits_due
+    select array_agg(run_id), array_agg(key) into v_runs, v_keys
+    from (
+      select run_id, key from stepwell.waits
+      where ws = p_ws and due_at <= clock_timestamp()
+      order by due_at
+      limit p_limit
+    ) due;
+    if v_runs is not null then
+      perform stepwell.wake(p_ws, v_runs);
+      fired := stepwell.take_waits(p_ws, v_runs, v_keys, true,
+        array_fill(null::uuid, array[cardinality(v_runs)]), array_fill(null::text, array[cardinality(v_runs)]));
+    end if;
+  end if;
+  select extract(epoch from due_at - clock_timestamp()) * 1000 into next_ms
+  from stepwell.waits where ws = p_ws and due_at is not null order by due_at limit 1;
+end $$;
+
+-- Frees the runs of workers without a heartbeat for p_lease_ms, and forgets those workers.
+create function stepwell.reap(p_ws int, p_lease_ms double precision) returns int
+language plpgsql as $$
+declare
+  v_dead uuid[];
+  v_freed int;
+begin
+  -- served by queue_owned
+  v_dead := array(
+    select o.owner from (select distinct owner from stepwell.queue where ws = p_ws and owner is not null) o
+    where not exists (
+      select from stepwell.workers w
+      where w.id = o.owner and w.heartbeat_at > clock_timestamp() - make_interval(secs => p_lease_ms / 1000)));
+  if cardinality(v_dead) = 0 then
+    return 0;
+  end if;
+  -- skip locked: a row that somebody else is changing is looked at next time, and nobody waits for us
+  update stepwell.queue set owner = null, token = null, claimed_at = null
+  where ws = p_ws and run_id = any(array(
+    select run_id from stepwell.queue
+    where ws = p_ws and owner = any(v_dead)
+    order by run_id
+    for update skip locked));
+  get diagnostics v_freed = row_count;
+  return v_freed;
+end $$;
+
+-- Hands back everything that one worker holds: at the end of a drain.
+create function stepwell.release(p_ws int, p_worker uuid) returns int
+language plpgsql as $$
+declare
+  v_freed int;
+begin
+  update stepwell.queue set owner = null, token = null, claimed_at = null
+  where ws = p_ws and run_id = any(array(
+    select run_id from stepwell.queue where ws = p_ws and owner = p_worker order by run_id for update));
+  get diagnostics v_freed = row_count;
+  return v_freed;
+end $$;
