@@ -138,7 +138,7 @@ create table stepwell.events (
   wire_id text not null,
   name text not null,
   ts text not null,
-  data text compression lz4 not null,
+  data text not null,
   primary key (ws, id, received_at)
 ) partition by range (received_at);
 create index events_by_name on stepwell.events (ws, name, received_at, id);
@@ -167,7 +167,7 @@ create table stepwell.journal (
   event_id uuid,
   started_ms real,
   duration_ms real,
-  data text compression lz4,
+  data text,
   primary key (ws, run_id, generation, seq)
 ) partition by range (run_id);
 create unique index journal_settled on stepwell.journal (ws, run_id, generation, key) where settles;
@@ -181,8 +181,8 @@ create table stepwell.runs_done (
   attempts int not null,
   created_at timestamptz not null,
   finished_at timestamptz not null,
-  output text compression lz4,
-  error text compression lz4,
+  output text,
+  error text,
   primary key (ws, id, finished_at)
 ) partition by range (finished_at);
 create index runs_done_by_function on stepwell.runs_done (ws, function, id);
@@ -212,6 +212,16 @@ create table stepwell.event_keys_default partition of stepwell.event_keys defaul
 create table stepwell.journal_default partition of stepwell.journal default;
 create table stepwell.runs_done_default partition of stepwell.runs_done default;
 create table stepwell.turns_default partition of stepwell.turns default;
+
+-- Payloads are text with lz4 where the server was built with it (the embedded one is not, and uses pglz).
+do $$
+begin
+  alter table stepwell.events alter column data set compression lz4;
+  alter table stepwell.journal alter column data set compression lz4;
+  alter table stepwell.runs_done alter column output set compression lz4, alter column error set compression lz4;
+exception when feature_not_supported then
+  null;
+end $$;
 
 -- The smallest v7 uuid of an instant.
 create function stepwell.uuid_floor(p_at timestamptz) returns uuid

@@ -6,7 +6,7 @@ type Branded<T, Name extends string> = T & { readonly [brand]: Name }
 export type WorkspaceId = Branded<number, 'workspace'>
 export type RunId = Branded<string, 'run'>
 export type EventId = Branded<string, 'event'>
-/** One engine process. */
+/** One running engine. */
 export type WorkerId = Branded<string, 'worker'>
 /** The fencing number of one claim: a random 63-bit integer as decimal text. `epoch` on the wire. */
 export type Token = Branded<string, 'token'>
