@@ -1,0 +1,61 @@
+/** What a handler asks for through `step.*`: one ask per call, answered once by an entry of the journal. */
+import type { Entry, EntryBody, Match, RetryPolicy } from '@stepwell/protocol'
+import type { StandardSchema } from './standard-schema.ts'
+import type { StepContext } from './step-body.ts'
+
+/** The body of a step: the function that `step.run` was given. */
+export type StepBody = (context: StepContext) => unknown
+
+/** What is asked, by kind. A key belongs to one kind for the whole life of a run. */
+export type Wanted =
+  | { kind: 'step'; body: StepBody; retries: RetryPolicy }
+  | { kind: 'sleep'; ms: number }
+  | { kind: 'sleep'; until: string }
+  | { kind: 'wait'; event: string; match: Match; timeoutMs: number | undefined; schema: StandardSchema | undefined }
+  /** `eventsText` is the JSON text of the array: what is sent is what was passed at the time of the call. */
+  | { kind: 'send'; eventsText: string }
+
+/** One call of `step.*`. */
+export interface Ask {
+  wanted: Wanted
+  /** How many entries had been applied when the handler asked: the cause of this ask. */
+  saw: number
+  resolve: (value: unknown) => void
+  reject: (error: Error) => void
+}
+
+/** Entries that end the life of a key. At most one per key. */
+export type SettlingEntry = Extract<
+  Entry,
+  { type: 'step_completed' | 'step_failed' | 'sleep_completed' | 'wait_matched' | 'wait_expired' | 'events_sent' }
+>
+
+/** What the journal knows a key as: the op that was recorded under it. */
+export type Recorded =
+  | { kind: 'step' }
+  | { kind: 'sleep' }
+  | { kind: 'wait'; event: string; match: Match }
+  | { kind: 'send' }
+
+/** The entry that a failed step leaves. */
+export type FailedStep = EntryBody['step_failed']['data']
+
+/** Shown where an ask is named in messages. */
+export function describeRecorded(recorded: Recorded): string {
+  if (recorded.kind !== 'wait') return CALLS[recorded.kind]
+  return `${CALLS.wait} for "${recorded.event}" with match ${JSON.stringify(recorded.match)}`
+}
+
+/** Whether a handler asks for the same thing as the journal has under this key. Arguments of sleeps are not compared. */
+export function isSameAsk(recorded: Recorded, wanted: Wanted): boolean {
+  if (recorded.kind !== wanted.kind) return false
+  if (recorded.kind !== 'wait' || wanted.kind !== 'wait') return true
+  return recorded.event === wanted.event && isSameMatch(recorded.match, wanted.match)
+}
+
+const CALLS = { step: 'step.run', sleep: 'step.sleep', wait: 'step.waitForEvent', send: 'step.sendEvent' } as const
+
+function isSameMatch(a: Match, b: Match): boolean {
+  const paths = Object.keys(a)
+  return paths.length === Object.keys(b).length && paths.every(path => Object.hasOwn(b, path) && a[path] === b[path])
+}

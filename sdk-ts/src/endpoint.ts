@@ -1,0 +1,176 @@
+/**
+ * The app's endpoint: verifies the raw bytes, then parses them, and answers what the engine asks. Whatever comes in, the
+ * answer is a signed 200 or a problem that says what is wrong.
+ */
+import {
+  type Description,
+  fingerprint,
+  HEADERS,
+  LIMITS,
+  PROTOCOL_VERSIONS,
+  REQUEST_KINDS,
+  type ReplayGuard,
+  responseId,
+  signHeaders,
+  type Turn,
+  type Verified,
+  verify,
+} from '@stepwell/protocol'
+import type { DurableFunction } from './function.ts'
+import { type BodyRead, type EndpointAnswer, type EndpointRequest, okAnswer, problemAnswer } from './http-message.ts'
+import type { Keys } from './keys.ts'
+import { isRecord } from './read-entries.ts'
+import { findTurnProblem } from './read-turn.ts'
+import { SDK } from './sdk-version.ts'
+import type { TurnEnd } from './turn.ts'
+
+/** What an endpoint is made of. */
+export interface EndpointParts {
+  functions: ReadonlyMap<string, DurableFunction>
+  keys: Keys
+  replayGuard: ReplayGuard
+  /** Executes a turn whose envelope is right; `secrets` are the keys that the request was verified with. */
+  execute: (turn: Turn, definition: DurableFunction, secrets: readonly string[]) => Promise<TurnEnd>
+}
+
+/** A whole journal and what stands around it. */
+const MAX_BODY_BYTES = LIMITS.journalBytes + LIMITS.bodyBytes
+
+/** Answers one request. Does not reject. */
+export async function answerRequest(request: EndpointRequest, parts: EndpointParts): Promise<EndpointAnswer> {
+  if (request.method !== 'POST') {
+    const answer = problemAnswer(
+      405,
+      'method_not_allowed',
+      'The engine calls this URL with POST; nothing else is here.',
+    )
+    return { ...answer, headers: { ...answer.headers, allow: 'POST' } }
+  }
+  const version = request.header(HEADERS.version)
+  if (!PROTOCOL_VERSIONS.includes(version ?? '')) {
+    const detail = `This SDK speaks ${HEADERS.version} ${PROTOCOL_VERSIONS.join(', ')}, not ${version ?? 'none'}. Update the older side.`
+    return problemAnswer(415, 'version_unknown', detail, { versions: [...PROTOCOL_VERSIONS] })
+  }
+  const secrets = await parts.keys.find()
+  if ('missing' in secrets) return problemAnswer(503, 'unavailable', secrets.missing)
+  if (!request.header(HEADERS.signature)) return refuseSignature(check(request, '', secrets), secrets)
+  const read = await request.readBody(MAX_BODY_BYTES)
+  if (read.kind !== 'bytes') return refuseBody(read)
+  return answerBytes(request, read.bytes, secrets, parts)
+}
+
+async function answerBytes(
+  request: EndpointRequest,
+  bytes: Uint8Array,
+  secrets: readonly string[],
+  parts: EndpointParts,
+): Promise<EndpointAnswer> {
+  const verified = check(request, bytes, secrets)
+  if (!verified.ok) {
+    const reloaded = (await parts.keys.reload()) ? await parts.keys.find() : secrets
+    // Other keys now: once more with them, and not again, as they do not change within a moment.
+    if (reloaded !== secrets && !('missing' in reloaded)) return answerBytes(request, bytes, reloaded, parts)
+    return refuseSignature(verified, secrets)
+  }
+  if (!parts.replayGuard.accept(verified.id, Date.now())) {
+    const detail = `The message ${verified.id} was received before. Sign every request with a new ${HEADERS.id}.`
+    return problemAnswer(401, 'request_replayed', detail, { fingerprints: secrets.map(fingerprint) })
+  }
+  const answer = await route(bytes, request.header(HEADERS.workspace), secrets, parts)
+  if (typeof answer !== 'string') return answer
+  const id = responseId(verified.id)
+  return okAnswer(answer, { ...signHeaders({ id, nowMs: Date.now(), payload: answer, secrets }) })
+}
+
+/** The body of a 200, or a problem. */
+async function route(
+  bytes: Uint8Array,
+  workspace: string | null | undefined,
+  secrets: readonly string[],
+  parts: EndpointParts,
+): Promise<string | EndpointAnswer> {
+  const body = parseBody(bytes)
+  if (body === null) return problemAnswer(400, 'body_invalid', 'The body is no JSON object. Send a Turn or a Describe.')
+  if (typeof body.workspace === 'string' && workspace && body.workspace !== workspace) {
+    const detail = `The header ${HEADERS.workspace} says "${workspace}", the signed body "${body.workspace}".`
+    return problemAnswer(401, 'signature_invalid', detail, { fingerprints: secrets.map(fingerprint) })
+  }
+  switch (body.kind) {
+    case 'describe':
+      return JSON.stringify(describe(parts.functions))
+    case 'turn':
+      return takeTurn(body, secrets, parts)
+    default: {
+      const detail = `This SDK does not know requests of kind ${JSON.stringify(body.kind)}.`
+      return problemAnswer(400, 'kind_unknown', detail, { kinds: [...REQUEST_KINDS] })
+    }
+  }
+}
+
+async function takeTurn(
+  body: Record<string, unknown>,
+  secrets: readonly string[],
+  parts: EndpointParts,
+): Promise<string | EndpointAnswer> {
+  const problem = findTurnProblem(body)
+  if (problem !== null) {
+    const detail = `The turn is malformed: ${problem.path} ${problem.message}.`
+    return problemAnswer(400, 'body_invalid', detail, { errors: [{ ...problem }] })
+  }
+  // Every member that is read from here on was checked.
+  const turn = body as unknown as Turn
+  const definition = parts.functions.get(turn.function)
+  if (definition === undefined) {
+    const ids = [...parts.functions.keys()]
+    const detail = `There is no function "${turn.function}" here. Add it to serve([…]), or sync the app again.`
+    return problemAnswer(404, 'function_not_found', detail, { functions: ids })
+  }
+  const end = await parts.execute(turn, definition, secrets)
+  return end.kind === 'report' ? end.text : problemAnswer(409, 'stale_epoch', end.message)
+}
+
+function describe(functions: ReadonlyMap<string, DurableFunction>): Description {
+  return {
+    kind: 'description',
+    sdk: SDK,
+    functions: [...functions.values()].map(({ id, trigger }) => ({ id, triggers: [{ event: trigger.event }] })),
+  }
+}
+
+function check(request: EndpointRequest, payload: string | Uint8Array, secrets: readonly string[]): Verified {
+  const headers = {
+    id: request.header(HEADERS.id),
+    timestamp: request.header(HEADERS.timestamp),
+    signature: request.header(HEADERS.signature),
+  }
+  return verify({ headers, payload, secrets, nowMs: Date.now() })
+}
+
+function refuseSignature(verified: Verified, secrets: readonly string[]): EndpointAnswer {
+  if (verified.ok) throw new Error('A message that was verified is not refused.')
+  return problemAnswer(401, verified.code, verified.message, { fingerprints: secrets.map(fingerprint) })
+}
+
+function refuseBody(read: Exclude<BodyRead, { kind: 'bytes' }>): EndpointAnswer {
+  switch (read.kind) {
+    case 'too_large':
+      return problemAnswer(413, 'body_too_large', `The body has more than ${MAX_BODY_BYTES} bytes.`)
+    case 'broken':
+      return problemAnswer(400, 'body_invalid', 'The connection was lost before the end of the body.')
+    case 'consumed': {
+      const detail =
+        'Something (express.json() does that) read the body before Stepwell did, so its signature cannot be checked. ' +
+        'Put the endpoint before it:\n  app.post("/api/stepwell", serve(functions))\n  app.use(express.json())'
+      return problemAnswer(400, 'body_invalid', detail)
+    }
+  }
+}
+
+function parseBody(bytes: Uint8Array): Record<string, unknown> | null {
+  try {
+    const parsed: unknown = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString())
+    return isRecord(parsed) ? parsed : null
+  } catch {
+    return null
+  }
+}

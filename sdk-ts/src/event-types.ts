@@ -1,0 +1,45 @@
+/** The types of events: from a map of names to data, or from a Standard Schema. */
+import type { NewEvent } from '@stepwell/protocol'
+import type { SchemaOutput, StandardSchema } from './standard-schema.ts'
+
+/**
+ * Names of events and the types of their data.
+ * @example
+ * type Events = { 'user.created': { id: number }; 'approval.received': { userId: number } }
+ */
+export type EventMap = Record<string, unknown>
+
+/**
+ * The map of somebody who declares no types: any name, any data. `any` on purpose, in this one place: data of an
+ * undeclared event may be read without a cast (`event.data.id`), as the JSON that it is.
+ */
+// biome-ignore lint/suspicious/noExplicitAny: see above; `unknown` would make every untyped handler cast.
+export type UntypedEvents = Record<string, any>
+
+/** Names of a map. */
+export type EventName<Events extends EventMap> = keyof Events & string
+
+/** An event as handlers see it; a union that `name` tells apart when there are several names. */
+export type TypedEvent<Events extends EventMap, Name extends EventName<Events> = EventName<Events>> = {
+  [N in Name]: {
+    /** The sender's id, or `evt_` and 26 characters when it gave none. */
+    readonly id: string
+    readonly name: N
+    readonly data: Events[N]
+    /** ISO 8601 with milliseconds, UTC. */
+    readonly ts: string
+  }
+}[Name]
+
+/** An event to send. `data` may be left out where its type allows undefined. */
+export type TypedNewEvent<Events extends EventMap, Name extends EventName<Events> = EventName<Events>> = {
+  [N in Name]: Omit<NewEvent, 'name' | 'data'> & { name: N } & DataOf<Events[N]>
+}[Name]
+
+/** The event with the data that a schema lets through. */
+export type SchemaEvent<Schema extends StandardSchema, Name extends string> = TypedEvent<
+  Record<Name, SchemaOutput<Schema>>,
+  Name
+>
+
+type DataOf<Data> = undefined extends Data ? { data?: Data } : { data: Data }

@@ -1,0 +1,12 @@
+/** The public names of the SDK. */
+export type { Duration, ErrorCode, Json, Match, RunState, RunView } from '@stepwell/protocol'
+export { NonRetriableError, RetryAfterError, StepError, StepwellError } from './errors.ts'
+export type { EventMap, TypedEvent, TypedNewEvent, UntypedEvents } from './event-types.ts'
+export { createFunction, type DurableFunction, type FunctionOptions, type HandlerContext } from './function.ts'
+export type { Jsonified } from './jsonified.ts'
+export type { SigningKey } from './keys.ts'
+export type { Retries } from './retries.ts'
+export { type Endpoint, type ServeOptions, serve } from './serve.ts'
+export type { StandardSchema } from './standard-schema.ts'
+export type { StepContext } from './step-body.ts'
+export type { Step, WaitOptions } from './step-tools.ts'

@@ -1,0 +1,275 @@
+/**
+ * What is known about each key of a run: what the journal says, what the handler asked, and whether the two have met.
+ *
+ * Entries come in through `apply`, asks through `ask`, in any order; whichever is second settles the handler's promise.
+ * A slot is *pending* from the ask until it is settled, and *open* while the journal waits for something under its key
+ * (a sleep, a wait, a back-off). What is pending and neither open nor taken is for the turn to act on: `takeReady`.
+ */
+import { type Entry, type Event, type Json, stepKey } from '@stepwell/protocol'
+import type { Ask, Recorded, SettlingEntry } from './ask.ts'
+import { describeRecorded, isSameAsk } from './ask.ts'
+import { duplicateStep, StepError, StepwellError } from './errors.ts'
+import { validateEvent } from './event-schema.ts'
+import { fromWireError } from './wire-error.ts'
+
+/** Everything about one key. */
+export interface Slot {
+  readonly key: string
+  recorded: Recorded | null
+  settledBy: SettlingEntry | null
+  /** The journal waits for something under this key: a sleep, a wait, or the end of a back-off. */
+  isOpen: boolean
+  /** When the open sleep or back-off should be over, in milliseconds of this process's monotonic clock. */
+  dueAtMs: number | null
+  failedAttempts: number
+  ask: Ask | null
+  isPending: boolean
+  /** The turn has taken it up: its body is queued or runs, or its op is on the way. */
+  isTaken: boolean
+  /** The JSON text of the output that this process sent: an acknowledgement does not repeat it. */
+  sentText: string | undefined
+}
+
+/** When entries arrived: this process's monotonic clock, and the engine's clock at the last entry that came with them. */
+export interface Arrival {
+  nowMs: number
+  at: string
+}
+
+/** The memory of one turn. */
+export class Memo {
+  /** Slots whose promise the handler may be waiting for. */
+  readonly pending = new Set<Slot>()
+  /** How many schemas are still looking at an event: the handler's promise follows. */
+  validatingCount = 0
+  /** How many times the handler has asked: tells whether it moved. */
+  askCount = 0
+  /** The `seq` of the last entry applied: entries are dense, so also how many. */
+  seen = 0
+  /** The earliest `dueAtMs` among open slots, Infinity when there is none. */
+  nextDueAtMs = Number.POSITIVE_INFINITY
+  readonly #onValidated: () => void
+  readonly #slots = new Map<string, Slot>()
+  readonly #uses = new Map<string, number>()
+  #ready: Slot[] = []
+
+  /** @param onValidated is called when an asynchronous schema has settled a promise of the handler */
+  constructor(onValidated: () => void) {
+    this.#onValidated = onValidated
+  }
+
+  /**
+   * The handler asks for the next use of an id. The promise settles when an entry says so, perhaps at once.
+   * @throws StepwellError `duplicate_step`
+   */
+  ask(id: string, wanted: Ask['wanted']): Promise<unknown> {
+    const use = (this.#uses.get(id) ?? 0) + 1
+    if (use > 1 && this.#slots.get(stepKey(id, use - 1))?.isPending) throw duplicateStep(id)
+    this.#uses.set(id, use)
+    const slot = this.#slotOf(stepKey(id, use))
+    this.askCount += 1
+    return new Promise((resolve, reject) => {
+      slot.ask = { wanted, saw: this.seen, resolve, reject }
+      slot.isPending = true
+      this.pending.add(slot)
+      if (slot.settledBy !== null) this.#settle(slot, slot.settledBy)
+      else this.#ready.push(slot)
+    })
+  }
+
+  /**
+   * Takes in the next entry.
+   * @returns whether the handler may move now
+   */
+  apply(entry: Entry, arrival: Arrival): boolean {
+    this.seen = entry.seq
+    if (entry.type === 'run_started') return false
+    const slot = this.#slotOf(entry.key)
+    const recorded = recordedBy(entry)
+    if (recorded !== null) slot.recorded ??= recorded
+    switch (entry.type) {
+      case 'step_retrying':
+        slot.failedAttempts += 1
+        slot.isTaken = false
+        this.#open(slot, dueAtMs(entry.data.dueAt, arrival))
+        return false
+      case 'step_due':
+        this.#close(slot)
+        this.#ready.push(slot)
+        return false
+      case 'sleep_started':
+        this.#open(slot, dueAtMs(entry.data.until, arrival))
+        return false
+      case 'wait_opened':
+        this.#open(slot, null)
+        return false
+      default:
+        if (slot.settledBy !== null) return false
+        slot.settledBy = entry
+        this.#close(slot)
+        return this.#settle(slot, entry)
+    }
+  }
+
+  /** Slots that nobody has acted on yet: pending, not open, not taken. In the order in which they became so. */
+  takeReady(): Slot[] {
+    if (this.#ready.length === 0) return []
+    const ready = this.#ready.filter(slot => slot.isPending && !slot.isOpen && !slot.isTaken)
+    this.#ready = []
+    return ready
+  }
+
+  /** Whether the handler has asked for the key of an entry, or the entry is not about an op of the handler. */
+  isAsked(entry: Entry): boolean {
+    return entry.type === 'run_started' || (this.#slots.get(entry.key)?.ask ?? null) !== null
+  }
+
+  /**
+   * Is an open sleep or back-off over by now? Those that are come up again after `againMs`.
+   * @returns whether there is one: then it is time to ask the engine
+   */
+  findDue(nowMs: number, againMs: number): boolean {
+    if (nowMs < this.nextDueAtMs) return false
+    let isDue = false
+    this.nextDueAtMs = Number.POSITIVE_INFINITY
+    for (const slot of this.pending) {
+      if (slot.dueAtMs === null) continue
+      if (slot.dueAtMs <= nowMs) {
+        slot.dueAtMs = nowMs + againMs
+        isDue = true
+      }
+      this.nextDueAtMs = Math.min(this.nextDueAtMs, slot.dueAtMs)
+    }
+    return isDue
+  }
+
+  /** The first key that the journal has and this code did not ask for, or asked for as something else. */
+  findMismatch(functionId: string): StepwellError | null {
+    for (const slot of this.#slots.values()) {
+      if (slot.recorded === null) continue
+      if (slot.ask === null) return mismatch(functionId, slot.key, slot.recorded, 'does not ask for it')
+      if (!isSameAsk(slot.recorded, slot.ask.wanted)) {
+        return mismatch(functionId, slot.key, slot.recorded, `asks for ${describeRecorded(slot.ask.wanted)}`)
+      }
+    }
+    return null
+  }
+
+  #slotOf(key: string): Slot {
+    const known = this.#slots.get(key)
+    if (known !== undefined) return known
+    const slot: Slot = {
+      key,
+      recorded: null,
+      settledBy: null,
+      isOpen: false,
+      dueAtMs: null,
+      failedAttempts: 0,
+      ask: null,
+      isPending: false,
+      isTaken: false,
+      sentText: undefined,
+    }
+    this.#slots.set(key, slot)
+    return slot
+  }
+
+  #open(slot: Slot, dueAtMs: number | null): void {
+    slot.isOpen = true
+    slot.dueAtMs = dueAtMs
+    if (dueAtMs !== null) this.nextDueAtMs = Math.min(this.nextDueAtMs, dueAtMs)
+  }
+
+  #close(slot: Slot): void {
+    slot.isOpen = false
+    slot.dueAtMs = null
+  }
+
+  /** Settles the handler's promise, when it has asked, and for the same thing. */
+  #settle(slot: Slot, entry: SettlingEntry): boolean {
+    const { ask } = slot
+    if (ask === null || !slot.isPending) return false
+    // Asked for as something else: the promise stays as it is, and the mismatch is told when all entries are applied.
+    if (slot.recorded !== null && !isSameAsk(slot.recorded, ask.wanted)) return false
+    slot.isPending = false
+    this.pending.delete(slot)
+    if (entry.type === 'step_failed') ask.reject(stepError(entry))
+    else if (entry.type === 'wait_matched') this.#settleWait(ask, entry.data)
+    else ask.resolve(readValue(entry, slot.sentText))
+    slot.sentText = undefined
+    return true
+  }
+
+  #settleWait(ask: Ask, event: Extract<SettlingEntry, { type: 'wait_matched' }>['data']): void {
+    const schema = ask.wanted.kind === 'wait' ? ask.wanted.schema : undefined
+    const validated = schema === undefined ? event : validateEvent(event, schema)
+    if (!(validated instanceof Promise)) {
+      answerWith(ask, validated)
+      return
+    }
+    this.validatingCount += 1
+    void validated.then(result => {
+      this.validatingCount -= 1
+      answerWith(ask, result)
+      this.#onValidated()
+    })
+  }
+}
+
+function answerWith(ask: Ask, event: Event | StepwellError): void {
+  if (event instanceof StepwellError) ask.reject(event)
+  else ask.resolve(event)
+}
+
+/** What is recorded under a key by the entry that an op leaves; null for entries that follow from something else. */
+function recordedBy(entry: Entry): Recorded | null {
+  switch (entry.type) {
+    case 'step_completed':
+    case 'step_failed':
+    case 'step_retrying':
+      return { kind: 'step' }
+    case 'sleep_started':
+      return { kind: 'sleep' }
+    case 'wait_opened':
+      return { kind: 'wait', event: entry.data.event, match: entry.data.match ?? {} }
+    case 'events_sent':
+      return { kind: 'send' }
+    default:
+      return null
+  }
+}
+
+function readValue(entry: SettlingEntry, sentText: string | undefined): Json | undefined {
+  switch (entry.type) {
+    case 'step_completed':
+      if (entry.data !== undefined || sentText === undefined) return entry.data
+      // The live value is read back from the text that was recorded, so that it equals the one of every replay.
+      return JSON.parse(sentText)
+    case 'events_sent':
+      return entry.data.ids
+    case 'wait_expired':
+      return null
+    default:
+      return undefined
+  }
+}
+
+function stepError(entry: Extract<SettlingEntry, { type: 'step_failed' }>): StepError {
+  const { error, attempt } = entry.data
+  const cause = error.cause === undefined ? undefined : fromWireError(error.cause)
+  return new StepError({ ...error, cause, step: entry.key, attempts: attempt })
+}
+
+/** Both instants are the engine's: their difference is free of this machine's clock. */
+function dueAtMs(due: string, arrival: Arrival): number {
+  return arrival.nowMs + Date.parse(due) - Date.parse(arrival.at)
+}
+
+function mismatch(functionId: string, key: string, recorded: Recorded, instead: string): StepwellError {
+  return new StepwellError(
+    'journal_mismatch',
+    `The journal of this run has ${describeRecorded(recorded)} under the key ${JSON.stringify(key)}; ` +
+      `the code of "${functionId}" that runs now ${instead}. Put the step back, or deploy the old code again until ` +
+      'its runs have ended, or give the changed function a new id.',
+  )
+}

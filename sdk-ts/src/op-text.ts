@@ -1,0 +1,73 @@
+/**
+ * Ops as JSON text. They are written once, when they come to be: outputs are large, and one serialisation decides what
+ * is recorded, what the handler gets back and how large the report is.
+ */
+import type { RetryPolicy, WireError } from '@stepwell/protocol'
+import type { Ask } from './ask.ts'
+
+/** How one execution of a body ended. */
+export type StepEnd = { outputText: string | undefined } | { error: WireError; isFinal: boolean; afterMs?: number }
+
+/** How long things took, in milliseconds. */
+export interface StepTimes {
+  /** From the arrival of the turn to the start of the body. */
+  startedMs: number
+  durationMs: number
+}
+
+/** The op of a body that has ended. */
+export function stepOpText(
+  key: string,
+  step: { saw: number; attempt: number; end: StepEnd; retries: RetryPolicy; times: StepTimes },
+): string {
+  const { saw, attempt, end, retries, times } = step
+  const result =
+    'error' in end ? failureText(end, retries) : end.outputText === undefined ? '' : `,"output":${end.outputText}`
+  const { startedMs, durationMs } = times
+  return (
+    `{"op":"step","key":${JSON.stringify(key)},"saw":${saw},"attempt":${attempt}${result},` +
+    `"startedMs":${round(startedMs)},"durationMs":${round(durationMs)}}`
+  )
+}
+
+/** The op of a sleep, a wait or a send. */
+export function askOpText(key: string, { wanted, saw }: Ask): string {
+  const head = `"key":${JSON.stringify(key)},"saw":${saw}`
+  switch (wanted.kind) {
+    case 'sleep':
+      return 'ms' in wanted
+        ? `{"op":"sleep",${head},"ms":${wanted.ms}}`
+        : `{"op":"sleep",${head},"until":${JSON.stringify(wanted.until)}}`
+    case 'wait': {
+      const match = Object.keys(wanted.match).length === 0 ? '' : `,"match":${JSON.stringify(wanted.match)}`
+      const timeout = wanted.timeoutMs === undefined ? '' : `,"timeoutMs":${wanted.timeoutMs}`
+      return `{"op":"wait",${head},"event":${JSON.stringify(wanted.event)}${match}${timeout}}`
+    }
+    case 'send':
+      return `{"op":"send",${head},"events":${wanted.eventsText}}`
+    case 'step':
+      throw new Error('A step has no op before its body has ended.')
+  }
+}
+
+/** The handler returned. */
+export function finishOpText(outputText: string | undefined): string {
+  return outputText === undefined ? '{"op":"finish"}' : `{"op":"finish","output":${outputText}}`
+}
+
+/** The handler threw. */
+export function failOpText(error: WireError): string {
+  return `{"op":"fail","error":${JSON.stringify(error)}}`
+}
+
+function failureText(end: Extract<StepEnd, { error: WireError }>, retries: RetryPolicy): string {
+  const error = `,"error":${JSON.stringify(end.error)}`
+  if (end.isFinal) return error
+  const retry = end.afterMs === undefined ? retries : { ...retries, afterMs: end.afterMs }
+  return `${error},"retry":${JSON.stringify(retry)}`
+}
+
+/** To the microsecond: more is noise. */
+function round(ms: number): number {
+  return Math.round(ms * 1000) / 1000
+}

@@ -1,0 +1,74 @@
+/** The ops of a turn that the engine has not acknowledged, and the reports that carry them. */
+import { LIMITS, type ReportState, type Turn, type WireError } from '@stepwell/protocol'
+import { fits } from './json.ts'
+
+/** Room for what stands around the ops in a body. */
+const ENVELOPE_BYTES = 64 * 1024
+
+/** One op: its text, and whether the handler can go on as soon as it is recorded (a step, a send). */
+export interface WrittenOp {
+  text: string
+  settlesAtOnce: boolean
+}
+
+/** Ops that have not been sent, in the order in which they came to be, and the numbering of reports. */
+export class Outbox {
+  readonly #head: string
+  #ops: WrittenOp[] = []
+  #n = 0
+  #replayMs: number | null = null
+
+  constructor(turn: Turn) {
+    this.#head =
+      `{"kind":"report","run":${JSON.stringify(turn.run.id)},"generation":${turn.run.generation},` +
+      `"turn":${turn.turn},"epoch":${JSON.stringify(turn.epoch)},"n":`
+  }
+
+  /** How many ops wait to be sent. */
+  get size(): number {
+    return this.#ops.length
+  }
+
+  /** Whether the handler is waiting for one of these to be recorded. */
+  get settlesAtOnce(): boolean {
+    return this.#ops.some(op => op.settlesAtOnce)
+  }
+
+  add(text: string, settlesAtOnce: boolean): void {
+    this.#ops.push({ text, settlesAtOnce })
+  }
+
+  /** What a report carried and did not deliver goes first again. */
+  putBack(ops: WrittenOp[]): void {
+    this.#ops = [...ops, ...this.#ops]
+  }
+
+  /** The time that the replay took: the next report tells it. */
+  setReplayMs(replayMs: number): void {
+    this.#replayMs = Math.round(replayMs * 1000) / 1000
+  }
+
+  /** Takes as many ops as one body holds, at least one when there is one. */
+  take(): WrittenOp[] {
+    let bytesLeft = LIMITS.bodyBytes - ENVELOPE_BYTES
+    let count = 0
+    while (count < this.#ops.length && count < LIMITS.opsPerReport) {
+      const text = this.#ops[count]?.text ?? ''
+      if (count > 0 && !fits(text, bytesLeft)) break
+      bytesLeft -= Buffer.byteLength(text) + 1
+      count += 1
+    }
+    const taken = this.#ops.slice(0, count)
+    this.#ops = this.#ops.slice(count)
+    return taken
+  }
+
+  /** The text of the next report. */
+  write(state: ReportState, ops: readonly WrittenOp[], error?: WireError): string {
+    this.#n += 1
+    const replay = this.#replayMs === null ? '' : `,"replayMs":${this.#replayMs}`
+    this.#replayMs = null
+    const why = error === undefined ? '' : `,"error":${JSON.stringify(error)}`
+    return `${this.#head}${this.#n},"state":"${state}","ops":[${ops.map(op => op.text).join(',')}]${why}${replay}}`
+  }
+}

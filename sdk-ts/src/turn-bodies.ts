@@ -1,0 +1,99 @@
+/** The bodies of one turn: queued, running, and what happens when one ends. */
+import type { Turn } from '@stepwell/protocol'
+import type { Slot } from './memo.ts'
+import { stepOpText } from './op-text.ts'
+import type { Outbox } from './outbox.ts'
+import { BodyExecution, type BodyPlaces, type RunningBodies } from './step-body.ts'
+
+/** Starts the bodies of a turn as places in the process become free, and puts their ops into the outbox. */
+export class TurnBodies {
+  readonly #turn: Turn
+  readonly #outbox: Outbox
+  readonly #places: BodyPlaces
+  readonly #running: RunningBodies
+  readonly #turnStartedAtMs = performance.now()
+  readonly #onChange: () => void
+  readonly #executing = new Set<BodyExecution>()
+  #queue: Slot[] = []
+  #isAborted = false
+  /** Whether this turn has started any body yet. */
+  hasStarted = false
+
+  /** @param input `onChange` is called when a body has ended or a place has become free */
+  constructor(input: {
+    turn: Turn
+    outbox: Outbox
+    places: BodyPlaces
+    running: RunningBodies
+    onChange: () => void
+  }) {
+    this.#turn = input.turn
+    this.#outbox = input.outbox
+    this.#places = input.places
+    this.#running = input.running
+    this.#onChange = input.onChange
+  }
+
+  /** How many bodies run. */
+  get runningCount(): number {
+    return this.#executing.size
+  }
+
+  /** How many steps wait for a place. */
+  get queuedCount(): number {
+    return this.#queue.length
+  }
+
+  /** Whether the body is one of this turn. */
+  has(execution: BodyExecution): boolean {
+    return this.#executing.has(execution)
+  }
+
+  enqueue(slot: Slot): void {
+    this.#queue.push(slot)
+  }
+
+  /** Starts as many queued bodies as there are places; calls `onChange` when the next one may be started. */
+  start(): void {
+    let started = 0
+    for (const slot of this.#queue) {
+      if (!this.#places.take()) {
+        this.#places.wait(this.#onChange)
+        break
+      }
+      started += 1
+      void this.#execute(slot)
+    }
+    if (started > 0) this.#queue = this.#queue.slice(started)
+  }
+
+  /** Fires the signals of the bodies that run, and forgets those that wait. */
+  abort(reason: Error): void {
+    this.#isAborted = true
+    this.#queue = []
+    this.#places.forget(this.#onChange)
+    for (const execution of this.#executing) execution.abort(reason)
+  }
+
+  /** Never rejects. */
+  async #execute(slot: Slot): Promise<void> {
+    const { ask } = slot
+    if (ask?.wanted.kind !== 'step') throw new Error(`Slot ${slot.key} is no step.`)
+    const { body, retries } = ask.wanted
+    const attempt = slot.failedAttempts + 1
+    const { id, generation } = this.#turn.run
+    const execution = new BodyExecution({ key: slot.key, attempt, idempotencyKey: `${id}:${generation}:${slot.key}` })
+    this.#executing.add(execution)
+    this.hasStarted = true
+    const startedAtMs = performance.now()
+    const end = await execution.run(body, this.#running)
+    const endedAtMs = performance.now()
+    this.#executing.delete(execution)
+    this.#places.release()
+    if (this.#isAborted) return
+    if ('outputText' in end) slot.sentText = end.outputText
+    const times = { startedMs: startedAtMs - this.#turnStartedAtMs, durationMs: endedAtMs - startedAtMs }
+    this.#outbox.add(stepOpText(slot.key, { saw: ask.saw, attempt, end, retries, times }), true)
+    this.#onChange()
+  }
+}

@@ -1,0 +1,148 @@
+/**
+ * Drives the handler of one turn: starts it, feeds it entries one at a time, and waits after each until it has gone as
+ * far as it can. That is one macrotask for a handler that awaits steps only. What else it awaits cannot be seen from
+ * here, so it is waited for where its absence shows: no step is pending; an entry comes for a key that has not been
+ * asked for; a value was given and nothing followed (`mayStillMove`).
+ */
+import type { Entry, Event, Turn } from '@stepwell/protocol'
+import type { Wanted } from './ask.ts'
+import { handlerStalled, type StepwellError } from './errors.ts'
+import { validateEvent } from './event-schema.ts'
+import type { DurableFunction } from './function.ts'
+import { nextMacrotask } from './macrotask.ts'
+import type { Arrival, Memo } from './memo.ts'
+import { createStep } from './step-tools.ts'
+
+/** How a handler ended. */
+export type HandlerEnd = { value: unknown } | { error: unknown }
+
+/**
+ * A handler that got a value and then neither ended nor asked for more may be awaiting something that is no step (a
+ * hash, an import), while another branch waits for one. It has this long before the turn is given up as waiting...
+ */
+const QUIET_MS = 100
+
+/** ...and on replay this long to ask for what it asked for when the next entry was recorded. */
+const REPLAY_QUIET_MS = 1_000
+
+/** The handler of a turn and how far it is. */
+export class TurnHandler {
+  readonly #turn: Turn
+  readonly #definition: DurableFunction
+  readonly #memo: Memo
+  readonly #ask: (id: string, wanted: Wanted) => Promise<unknown>
+  readonly #nextChange: () => Promise<void>
+  readonly #wake: () => void
+  readonly #budgetEndsAtMs: number
+  /** Null while it runs. */
+  end: HandlerEnd | null = null
+  /** Until when it may still be on its way to something that is no step; monotonic milliseconds. */
+  mayMoveUntilMs = 0
+
+  /** @param input `nextChange` resolves when something has happened to the turn, or when it is time to look again */
+  constructor(input: {
+    turn: Turn
+    definition: DurableFunction
+    memo: Memo
+    budgetEndsAtMs: number
+    ask: (id: string, wanted: Wanted) => Promise<unknown>
+    nextChange: () => Promise<void>
+    wake: () => void
+  }) {
+    this.#turn = input.turn
+    this.#definition = input.definition
+    this.#memo = input.memo
+    this.#budgetEndsAtMs = input.budgetEndsAtMs
+    this.#ask = input.ask
+    this.#nextChange = input.nextChange
+    this.#wake = input.wake
+  }
+
+  /** It neither waits for a step nor has ended, and the budget is used up. */
+  get isStalled(): boolean {
+    return this.#isAway && performance.now() >= this.#budgetEndsAtMs
+  }
+
+  /** It got a value a moment ago, and what it does with it does not show yet. */
+  get mayStillMove(): boolean {
+    return this.end === null && performance.now() < this.mayMoveUntilMs
+  }
+
+  /** What `isStalled` is called. */
+  stalled(): StepwellError {
+    return handlerStalled(this.#definition.id, this.#turn.budgetMs)
+  }
+
+  /**
+   * The event that started the run, as the trigger's schema gives it.
+   * @returns an error `event_data_invalid`, or `handler_stalled` when the schema takes longer than the budget
+   */
+  async readEvent(): Promise<Event | StepwellError> {
+    const [started] = this.#turn.journal
+    if (started?.type !== 'run_started') throw new TypeError('A journal starts with run_started.')
+    const { schema } = this.#definition.trigger
+    if (schema === undefined) return started.data
+    const validating = validateEvent(started.data, schema)
+    if (!(validating instanceof Promise)) return validating
+    const checked: { event?: Event | StepwellError } = {}
+    void validating.then(event => {
+      checked.event = event
+      this.#wake()
+    })
+    while (checked.event === undefined && performance.now() < this.#budgetEndsAtMs) await this.#nextChange()
+    return checked.event ?? this.stalled()
+  }
+
+  /** Calls the handler. It runs until it can go no further when `letRun` has returned. */
+  start(event: Event): void {
+    const step = createStep(this.#ask, this.#definition.retries)
+    const { id, generation } = this.#turn.run
+    // The types of a context are checked where the handler is declared; here it is whatever came in.
+    const context = { event, step, run: { id, generation } } as never
+    void this.#run(context)
+  }
+
+  /** Applies an entry, and lets the handler run as far as it can. */
+  async apply(entry: Entry, arrival: Arrival): Promise<void> {
+    if (this.end === null && !this.#memo.isAsked(entry)) await this.#waitForAsk(entry)
+    const { askCount } = this.#memo
+    const gotValue = this.#memo.apply(entry, arrival)
+    if (!gotValue || this.end !== null) return
+    await this.letRun()
+    this.mayMoveUntilMs = askCount === this.#memo.askCount ? performance.now() + QUIET_MS : 0
+  }
+
+  /** Until it waits for a step, has ended, or is stalled. */
+  async letRun(): Promise<void> {
+    await nextMacrotask()
+    while (this.#isAway && !this.isStalled) {
+      await this.#nextChange()
+      await nextMacrotask()
+    }
+  }
+
+  /** It runs, and no step holds it: it awaits something else, or a schema does for it. */
+  get #isAway(): boolean {
+    return this.end === null && (this.#memo.pending.size === 0 || this.#memo.validatingCount > 0)
+  }
+
+  /** Never rejects; an async function makes the same of a throw before the first await. */
+  async #run(context: never): Promise<void> {
+    try {
+      this.end = { value: await this.#definition.handler(context) }
+    } catch (error) {
+      this.end = { error }
+    }
+    this.#wake()
+  }
+
+  /** When this entry was recorded its key had been asked for; so whatever the handler awaits now, the ask follows. */
+  async #waitForAsk(entry: Entry): Promise<void> {
+    const untilMs = performance.now() + REPLAY_QUIET_MS
+    this.mayMoveUntilMs = untilMs
+    while (this.end === null && !this.#memo.isAsked(entry) && performance.now() < untilMs) {
+      await this.#nextChange()
+      await nextMacrotask()
+    }
+  }
+}

@@ -1,0 +1,247 @@
+/**
+ * The heart: executes one turn of a run. One loop does both replay and live.
+ *
+ * The handler runs from the top and asks for steps; each ask is a promise that only an entry of the journal settles.
+ * Entries lie in the inbox: first those of the turn, later those that acknowledgements bring. They are applied one at a
+ * time in the order of `seq`, and after each the handler runs as far as it can, so that who wins a race is decided by
+ * the journal and is the same on every replay. When the inbox is empty, the bodies of steps that nothing has settled
+ * run, and their ops are reported; the handler gets a result only when the engine has recorded it and said so. The turn
+ * ends when the handler has ended, or when nothing more can run here.
+ */
+import type { Entry, Turn } from '@stepwell/protocol'
+import { Alarm } from './alarm.ts'
+import type { Wanted } from './ask.ts'
+import { StepwellError } from './errors.ts'
+import type { DurableFunction } from './function.ts'
+import { toOutputText } from './json.ts'
+import { nextMacrotask } from './macrotask.ts'
+import { type Arrival, Memo } from './memo.ts'
+import { askOpText, failOpText, finishOpText } from './op-text.ts'
+import { Outbox } from './outbox.ts'
+import type { ReportAnswer } from './reporter.ts'
+import type { BodyPlaces, RunningBodies } from './step-body.ts'
+import { TurnBodies } from './turn-bodies.ts'
+import { type HandlerEnd, TurnHandler } from './turn-handler.ts'
+import { TurnReports } from './turn-reports.ts'
+import { toWireError } from './wire-error.ts'
+
+/** What a turn is executed with. */
+export interface TurnInput {
+  turn: Turn
+  definition: DurableFunction
+  /** Delivers the text of a report while the turn runs. Never rejects. */
+  deliver: (text: string) => Promise<ReportAnswer>
+  places: BodyPlaces
+  running: RunningBodies
+}
+
+/** How a turn ended: with its last report, or with nothing to say because another process has the run. */
+export type TurnEnd = { kind: 'report'; text: string } | { kind: 'stale'; message: string }
+
+/** Give a sign of life when this long passed without a report. */
+const HEARTBEAT_MS = 3_000
+
+/** A sleep should be over and the engine has not said so: ask again after this long. */
+const ASK_AGAIN_MS = 50
+
+/** Executes a turn. Does not reject on account of the handler, its steps or the engine. */
+export function executeTurn(input: TurnInput): Promise<TurnEnd> {
+  return new TurnExecution(input).execute()
+}
+
+class TurnExecution {
+  readonly #turn: Turn
+  readonly #definition: DurableFunction
+  readonly #alarm = new Alarm()
+  readonly #memo = new Memo(() => this.#alarm.wake())
+  readonly #running: RunningBodies
+  readonly #outbox: Outbox
+  readonly #handler: TurnHandler
+  readonly #bodies: TurnBodies
+  readonly #reports: TurnReports
+  readonly #startedAtMs = performance.now()
+  readonly #budgetEndsAtMs: number
+  #inbox: Entry[]
+  #arrival: Arrival
+  #isClosed = false
+
+  constructor(input: TurnInput) {
+    const { turn, definition } = input
+    const wake = () => this.#alarm.wake()
+    this.#turn = turn
+    this.#definition = definition
+    this.#running = input.running
+    this.#inbox = [...turn.journal]
+    this.#arrival = { nowMs: this.#startedAtMs, at: turn.journal.at(-1)?.at ?? '' }
+    this.#budgetEndsAtMs = this.#startedAtMs + turn.budgetMs
+    this.#outbox = new Outbox(turn)
+    this.#bodies = new TurnBodies({ ...input, outbox: this.#outbox, onChange: wake })
+    const onAnswer = (entries: Entry[]) => this.#receive(entries)
+    this.#reports = new TurnReports({ outbox: this.#outbox, deliver: input.deliver, onAnswer })
+    this.#handler = new TurnHandler({
+      turn,
+      definition,
+      memo: this.#memo,
+      budgetEndsAtMs: this.#budgetEndsAtMs,
+      ask: (id, wanted) => this.#ask(id, wanted),
+      nextChange: () => this.#nextChange(),
+      wake,
+    })
+  }
+
+  async execute(): Promise<TurnEnd> {
+    try {
+      const text = (await this.#replay()) ?? (await this.#live())
+      const { staleMessage } = this.#reports
+      return staleMessage === null ? { kind: 'report', text } : { kind: 'stale', message: staleMessage }
+    } finally {
+      this.#isClosed = true
+      this.#alarm.close()
+      const why = this.#reports.staleMessage ?? 'The turn has ended: the result of this step no longer matters.'
+      this.#bodies.abort(new Error(why))
+    }
+  }
+
+  /** Brings the handler to where the journal ends. Gives the last report when the turn cannot go on from there. */
+  async #replay(): Promise<string | null> {
+    const event = await this.#handler.readEvent()
+    if (event instanceof StepwellError) {
+      // A run that went on from this event once may go on when the code is corrected; one that failed is lost.
+      const isNew = this.#turn.journal.length === 1 && event.code === 'event_data_invalid'
+      return isNew ? this.#end({ error: event }) : this.#refuse(event)
+    }
+    this.#handler.start(event)
+    await this.#handler.letRun()
+    await this.#applyInbox()
+    if (this.#reports.staleMessage !== null) return ''
+    if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
+    const mismatch = this.#memo.findMismatch(this.#definition.id)
+    if (mismatch !== null) return this.#refuse(mismatch)
+    this.#outbox.setReplayMs(performance.now() - this.#startedAtMs)
+    return null
+  }
+
+  /** Runs bodies and reports until nothing more can be done here. Gives the last report. */
+  async #live(): Promise<string> {
+    for (;;) {
+      await this.#applyInbox()
+      const { end } = this.#handler
+      if (this.#reports.staleMessage !== null) return ''
+      // A report in flight comes first: at most one is unacknowledged, and its answer may be that the turn is void.
+      if (end !== null && !this.#reports.isReporting) return this.#end(end)
+      if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
+      if (end === null) {
+        this.#startReady()
+        // Bodies that end within this macrotask share one report.
+        if (this.#bodies.runningCount > 0 && this.#outbox.size > 0) await nextMacrotask()
+        if (this.#hasToReport) this.#reports.send()
+        else if (this.#isIdle) return this.#settle()
+      }
+      await this.#nextChange()
+    }
+  }
+
+  #ask(id: string, wanted: Wanted): Promise<unknown> {
+    const body = this.#running.current()
+    if (body !== undefined && this.#bodies.has(body)) throw body.refuseNested(id)
+    // A branch that outlives the handler or the turn waits for ever: nothing refers to it, so it is collected.
+    if (this.#handler.end !== null || this.#isClosed) return new Promise(() => {})
+    const answer = this.#memo.ask(id, wanted)
+    this.#alarm.wake()
+    return answer
+  }
+
+  #receive(entries: Entry[]): void {
+    for (const entry of entries) this.#inbox.push(entry)
+    const last = entries.at(-1)
+    if (last !== undefined) this.#arrival = { nowMs: performance.now(), at: last.at }
+    this.#alarm.wake()
+  }
+
+  /** Applies what has arrived, one entry at a time. More may arrive meanwhile, while the handler is waited for. */
+  async #applyInbox(): Promise<void> {
+    for (let at = 0; at < this.#inbox.length; at += 1) {
+      const entry = this.#inbox[at] as Entry
+      if (entry.seq <= this.#memo.seen) continue
+      if (entry.seq > this.#memo.seen + 1) {
+        // An entry was lost on the way. The next turn brings the whole journal.
+        this.#reports.canReport = false
+        break
+      }
+      await this.#handler.apply(entry, this.#arrival)
+      if (this.#handler.isStalled || this.#reports.staleMessage !== null) break
+    }
+    this.#inbox = []
+  }
+
+  /** Queues the bodies and writes the ops of what was asked for and nobody has acted on. */
+  #startReady(): void {
+    for (const slot of this.#memo.takeReady()) {
+      if (slot.ask === null) continue
+      slot.isTaken = true
+      if (slot.ask.wanted.kind === 'step') this.#bodies.enqueue(slot)
+      else this.#outbox.add(askOpText(slot.key, slot.ask), slot.ask.wanted.kind === 'send')
+    }
+    if (this.#mayStart) this.#bodies.start()
+  }
+
+  /** Every turn gets somewhere: its first bodies start even when the replay has used up the budget. */
+  get #mayStart(): boolean {
+    if (!this.#reports.canReport || this.#reports.shouldYield) return false
+    return performance.now() < this.#budgetEndsAtMs || !this.#bodies.hasStarted
+  }
+
+  /** Sleeps and waits alone can go into the response: nothing here follows from their being recorded. */
+  get #hasToReport(): boolean {
+    if (this.#reports.isReporting || !this.#reports.canReport || this.#outbox.size === 0) return false
+    return (
+      this.#bodies.runningCount > 0 || (this.#mayStart && (this.#bodies.queuedCount > 0 || this.#outbox.settlesAtOnce))
+    )
+  }
+
+  get #isIdle(): boolean {
+    if (this.#bodies.runningCount > 0 || this.#reports.isReporting || this.#inbox.length > 0) return false
+    return !this.#mayStart || (this.#bodies.queuedCount === 0 && !this.#handler.mayStillMove)
+  }
+
+  /** Resolves when something has happened, or when it is time to look again. Sends signs of life meanwhile. */
+  async #nextChange(): Promise<void> {
+    const nowMs = performance.now()
+    const looks = [this.#budgetEndsAtMs, this.#handler.mayMoveUntilMs].filter(atMs => atMs > nowMs)
+    if (this.#reports.canReport && !this.#reports.isReporting) {
+      const heartbeatAtMs = this.#reports.sentAtMs + HEARTBEAT_MS
+      if (nowMs >= heartbeatAtMs || this.#memo.findDue(nowMs, ASK_AGAIN_MS)) this.#reports.send()
+      else looks.push(heartbeatAtMs, this.#memo.nextDueAtMs)
+    }
+    await this.#alarm.wait(Math.min(...looks))
+  }
+
+  /** The last report of a handler that has ended. */
+  #end(end: HandlerEnd): string {
+    return this.#outbox.write('done', [{ text: this.#endOpText(end), settlesAtOnce: true }])
+  }
+
+  #endOpText(end: HandlerEnd): string {
+    if ('error' in end) return failOpText(toWireError(end.error))
+    try {
+      return finishOpText(toOutputText(end.value, `The return value of function "${this.#definition.id}"`))
+    } catch (refusal) {
+      return failOpText(toWireError(refusal))
+    }
+  }
+
+  /** The last report of a handler that waits. `waiting` only when every branch waits for something that is recorded. */
+  #settle(): string {
+    const ops = this.#outbox.take()
+    const unrecorded = [...this.#memo.pending].filter(slot => !slot.isOpen)
+    const isWaiting =
+      this.#reports.canReport &&
+      unrecorded.length === ops.length &&
+      unrecorded.every(slot => slot.ask?.wanted.kind === 'sleep' || slot.ask?.wanted.kind === 'wait')
+    return this.#outbox.write(isWaiting ? 'waiting' : 'continue', ops)
+  }
+
+  #refuse(error: StepwellError): string {
+    return this.#outbox.write('refused', [], toWireError(error))
+  }
+}

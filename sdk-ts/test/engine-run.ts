@@ -1,0 +1,130 @@
+/** One run of the engine double: its journal, its inbox, and what an op leaves in the journal. */
+import type { Ack, Entry, EntryBody, Event, Op, WireError } from '@stepwell/protocol'
+
+type Body = { [T in Entry['type']]: { type: T } & EntryBody[T] }[Entry['type']]
+
+export interface EngineRun {
+  id: string
+  functionId: string
+  journal: Entry[]
+  /** What arrived from outside and is not delivered. */
+  inbox: Body[]
+  turn: number
+  epoch: string
+  lastAck: Extract<Ack, { status: 200 }> | null
+  ended: { output?: unknown; error?: WireError } | null
+  /** The run's clock in Unix milliseconds. */
+  nowMs: number
+  /** Sleeps, time-outs and back-offs. */
+  due: { atMs: number; entry: Body }[]
+  /** Moves the inbox into the journal. */
+  deliver(): void
+  /** Lets time jump to the next thing that is due; false when there is none. */
+  letNextDueArrive(): boolean
+  /** An event that a wait of this run may be open for. */
+  sendEvent(event: Partial<Event>): void
+  types(): string[]
+}
+
+export function newRun(id: string, functionId: string, event: Event): EngineRun {
+  const run: EngineRun = {
+    id,
+    functionId,
+    journal: [],
+    inbox: [],
+    turn: 0,
+    epoch: '',
+    lastAck: null,
+    ended: null,
+    nowMs: Date.parse('2026-01-01T00:00:00.000Z'),
+    due: [],
+    deliver: () => {
+      for (const entry of run.inbox) append(run, entry)
+      run.inbox = []
+    },
+    letNextDueArrive: () => {
+      run.due = run.due.filter(({ entry }) => !isSettled(run, keyOf(entry)))
+      run.due.sort((a, b) => a.atMs - b.atMs)
+      const next = run.due.shift()
+      if (next === undefined) return false
+      run.nowMs = Math.max(run.nowMs, next.atMs)
+      run.inbox.push(next.entry)
+      return true
+    },
+    sendEvent: part => {
+      const event: Event = {
+        id: 'evt_sent',
+        name: 'test.sent',
+        data: {},
+        ts: new Date(run.nowMs).toISOString(),
+        ...part,
+      }
+      const wait = run.journal.find(
+        entry => entry.type === 'wait_opened' && entry.data.event === event.name && !isSettled(run, entry.key),
+      )
+      if (wait?.type === 'wait_opened') run.inbox.push({ type: 'wait_matched', key: wait.key, data: event })
+    },
+    types: () => run.journal.map(entry => entry.type),
+  }
+  append(run, { type: 'run_started', data: event })
+  return run
+}
+
+/** Records an op, when its key is not settled or open already. */
+export function recordOp(run: EngineRun, op: Op): void {
+  if (op.op === 'finish') run.ended = { output: op.output }
+  if (op.op === 'fail') run.ended = { error: op.error }
+  if (op.op === 'finish' || op.op === 'fail' || isSettled(run, op.key) || isOpen(run, op.key)) return
+  const { key, saw } = op
+  switch (op.op) {
+    case 'step':
+      recordStep(run, op)
+      return
+    case 'sleep': {
+      const untilMs = op.until === undefined ? run.nowMs + (op.ms ?? 0) : Date.parse(op.until)
+      append(run, { type: 'sleep_started', key, saw, data: { until: new Date(untilMs).toISOString() } })
+      run.due.push({ atMs: untilMs, entry: { type: 'sleep_completed', key } })
+      return
+    }
+    case 'wait':
+      append(run, { type: 'wait_opened', key, saw, data: { event: op.event, ...(op.match && { match: op.match }) } })
+      if (op.timeoutMs === undefined) return
+      run.due.push({ atMs: run.nowMs + op.timeoutMs, entry: { type: 'wait_expired', key } })
+      return
+    case 'send':
+      append(run, { type: 'events_sent', key, saw, data: { ids: op.events.map((_, at) => `evt_${key}_${at}`) } })
+  }
+}
+
+function recordStep(run: EngineRun, op: Extract<Op, { op: 'step' }>): void {
+  const { key, saw, attempt, error, retry } = op
+  if (error === undefined) {
+    append(run, { type: 'step_completed', key, saw, ...('output' in op && { data: op.output }) } as Body)
+  } else if (retry !== undefined && attempt < retry.maxAttempts) {
+    const atMs = run.nowMs + (retry.afterMs ?? Math.min(retry.maxDelayMs, retry.minDelayMs * 2 ** (attempt - 1)))
+    append(run, { type: 'step_retrying', key, saw, data: { error, attempt, dueAt: new Date(atMs).toISOString() } })
+    run.due.push({ atMs, entry: { type: 'step_due', key } })
+  } else {
+    append(run, { type: 'step_failed', key, saw, data: { error, attempt } })
+  }
+}
+
+function append(run: EngineRun, body: Body): void {
+  const at = new Date(run.nowMs).toISOString()
+  run.journal.push({ seq: run.journal.length + 1, turn: Math.max(1, run.turn), at, ...body } as Entry)
+}
+
+const SETTLING = ['step_completed', 'step_failed', 'sleep_completed', 'wait_matched', 'wait_expired', 'events_sent']
+
+function isSettled(run: EngineRun, key: string): boolean {
+  return run.journal.some(entry => keyOf(entry) === key && SETTLING.includes(entry.type))
+}
+
+function isOpen(run: EngineRun, key: string): boolean {
+  const last = run.journal.findLast(entry => keyOf(entry) === key)
+  return last?.type === 'sleep_started' || last?.type === 'wait_opened' || last?.type === 'step_retrying'
+}
+
+function keyOf(entry: Body | Entry): string {
+  return 'key' in entry ? entry.key : ''
+}
