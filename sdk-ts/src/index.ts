@@ -1,5 +1,15 @@
 /** The public names of the SDK. */
-export type { Duration, ErrorCode, Json, Match, RunState, RunView } from '@stepwell/protocol'
+export type {
+  Duration,
+  ErrorCode,
+  JournalEntryView,
+  Json,
+  Match,
+  RunState,
+  RunView,
+  SyncAnswer,
+} from '@stepwell/protocol'
+export { type ClientOptions, type SentEvent, StepwellClient } from './client.ts'
 export { NonRetriableError, RetryAfterError, StepError, StepwellError } from './errors.ts'
 export type { EventMap, TypedEvent, TypedNewEvent, UntypedEvents } from './event-types.ts'
 export { createFunction, type DurableFunction, type FunctionOptions, type HandlerContext } from './function.ts'

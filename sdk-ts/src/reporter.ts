@@ -18,6 +18,7 @@ import type { HttpAnswer, HttpClient } from './http-client.ts'
 import { fits } from './json.ts'
 import { readAcks } from './read-acks.ts'
 import { SDK } from './sdk-version.ts'
+import { signatureHeadersOf } from './signature-headers.ts'
 
 /** What became of a report. */
 export type ReportAnswer =
@@ -137,7 +138,7 @@ export class Reporter {
   #read({ status, headers, body }: HttpAnswer, id: string, count: number): PostOutcome {
     if (status >= 500) return { isWorthRetrying: true, message: `The engine answered ${status} at ${this.#url}.` }
     if (status === 200) {
-      const received = headerOf(headers)
+      const received = signatureHeadersOf(headers)
       const verified = verify({ headers: received, payload: body, secrets: this.#secrets, nowMs: Date.now() })
       if (!verified.ok) return { isWorthRetrying: false, message: verified.message }
       if (verified.id !== responseId(id)) {
@@ -155,16 +156,4 @@ type PostOutcome = { answers: ReportAnswer[] } | { isWorthRetrying: boolean; mes
 function answerOf(ack: AckBatch['acks'][number]): ReportAnswer {
   if (ack.status === 200) return { kind: 'acknowledged', entries: ack.entries, shouldYield: ack.yield === true }
   return { kind: ack.status === 409 ? 'stale' : 'undelivered', message: ack.message }
-}
-
-function headerOf(headers: HttpAnswer['headers']): {
-  id: string | null
-  timestamp: string | null
-  signature: string | null
-} {
-  const read = (name: string) => {
-    const value = headers[name]
-    return typeof value === 'string' ? value : null
-  }
-  return { id: read(HEADERS.id), timestamp: read(HEADERS.timestamp), signature: read(HEADERS.signature) }
 }

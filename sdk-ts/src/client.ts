@@ -1,0 +1,168 @@
+/** Talks to the engine: sends events, announces functions, reads runs. */
+import { randomBytes } from 'node:crypto'
+import {
+  createUuid7,
+  type Duration,
+  encodeId,
+  type JournalEntryView,
+  type JournalView,
+  parseDuration,
+  type RunView,
+  type SendEventsAnswer,
+  type SyncAnswer,
+} from '@stepwell/protocol'
+import { EngineApi } from './engine-api.ts'
+import { StepwellError } from './errors.ts'
+import type { EventMap, TypedNewEvent, UntypedEvents } from './event-types.ts'
+import type { DurableFunction } from './function.ts'
+import type { SigningKey } from './keys.ts'
+import { toEventsText } from './new-events.ts'
+
+/** How a client finds the engine. All of it may come from the environment, or from a local `stepwell dev`. */
+export interface ClientOptions {
+  /** Where the engine listens; otherwise STEPWELL_URL, or the local `stepwell dev`. */
+  url?: string
+  /** Where the engine reaches this app's endpoint (`https://shop.example/api/stepwell`); otherwise STEPWELL_APP_URL. */
+  appUrl?: string
+  /** `whsec_…`; otherwise STEPWELL_SIGNING_KEY, or the key of the local `stepwell dev`. */
+  signingKey?: SigningKey
+  /** `app/environment`; otherwise STEPWELL_WORKSPACE, or `default/dev`. */
+  workspace?: string
+}
+
+/** An event that the engine has accepted, and the runs that it started. */
+export interface SentEvent {
+  id: string
+  runs: string[]
+}
+
+const SEND_RETRY_DELAYS_MS = [100, 300, 1_000, 2_000]
+const READ_RETRY_DELAYS_MS = [100, 300]
+
+/** App and engine may start in any order: as long as one of them is not up, sync tries again. */
+const SYNC_PATIENCE_MS = 10_000
+const SYNC_RETRY_MS = 250
+
+const DEFAULT_RUN_TIMEOUT: Duration = '30s'
+const FIRST_POLL_MS = 5
+const LAST_POLL_MS = 500
+
+const FINAL_STATES: readonly string[] = ['completed', 'failed', 'cancelled']
+
+/**
+ * A client of one workspace. Its errors are `StepwellError`s.
+ * @example
+ * const client = new StepwellClient()
+ * const [sent] = await client.send({ name: 'user.created', data: { id: 1 } })
+ */
+export class StepwellClient<Events extends EventMap = UntypedEvents> {
+  readonly #api: EngineApi
+  readonly #appUrl: string | undefined
+  readonly #newUuid = createUuid7({ now: Date.now, random: randomBytes })
+
+  /** @throws TypeError when an option is malformed */
+  constructor(options: ClientOptions = {}) {
+    const { appUrl, ...rest } = options
+    this.#api = new EngineApi(rest)
+    this.#appUrl = appUrl
+  }
+
+  /**
+   * Sends events. When it returns they are stored, and what they start is started. A send that is not answered is sent
+   * again under the same event ids, so that it starts nothing twice.
+   * @returns one item per event, in the order given
+   * @throws StepwellError `value_not_json`, `event_too_large`, `too_many_events`, or what the engine says
+   */
+  async send(events: TypedNewEvent<Events> | readonly TypedNewEvent<Events>[]): Promise<SentEvent[]> {
+    const list: readonly unknown[] = Array.isArray(events) ? events : [events]
+    if (list.length === 0) return []
+    const withIds = list.map(event => {
+      if (typeof event !== 'object' || event === null || 'id' in event) return event
+      return { ...event, id: encodeId('evt', this.#newUuid()) }
+    })
+    const body = `{"events":${toEventsText(withIds, 'client.send')}}`
+    const answer = await this.#api.request<SendEventsAnswer>('POST', '/v1/events', {
+      body,
+      retryDelaysMs: SEND_RETRY_DELAYS_MS,
+    })
+    return answer.events
+  }
+
+  /**
+   * Tells the engine where this app is and which functions it serves. The engine asks the app itself before it answers,
+   * so the app has to listen already, or within a few seconds.
+   * @param options `url` of this app's endpoint, instead of the client's `appUrl`
+   */
+  async sync(functions: readonly DurableFunction[], options: { url?: string } = {}): Promise<SyncAnswer> {
+    const url = options.url ?? this.#appUrl ?? process.env.STEPWELL_APP_URL
+    if (url === undefined || !/^https?:\/\//.test(url) || !URL.canParse(url)) {
+      const what = url === undefined ? 'It is not said where this app is' : `The app's address ${url} is no http URL`
+      const how = 'Pass { url: "http://localhost:3000/api/stepwell" }, or set STEPWELL_APP_URL.'
+      throw new StepwellError('body_invalid', `${what}. ${how}`)
+    }
+    const body = JSON.stringify({ url, functions: functions.map(({ id }) => id) })
+    const untilMs = performance.now() + SYNC_PATIENCE_MS
+    for (;;) {
+      try {
+        return await this.#api.request<SyncAnswer>('POST', '/v1/sync', { body, retryDelaysMs: [] })
+      } catch (error) {
+        if (!isNotUpYet(error) || performance.now() >= untilMs) throw error
+      }
+      await sleep(SYNC_RETRY_MS)
+    }
+  }
+
+  /**
+   * A run as it is now.
+   * @throws StepwellError `run_not_found`
+   */
+  getRun(id: string): Promise<RunView> {
+    return this.#api.request('GET', `/v1/runs/${encodeURIComponent(id)}`, { retryDelaysMs: READ_RETRY_DELAYS_MS })
+  }
+
+  /**
+   * Everything that reached a run, in order.
+   * @throws StepwellError `run_not_found`
+   */
+  async getJournal(id: string): Promise<JournalEntryView[]> {
+    const entries: JournalEntryView[] = []
+    const path = `/v1/runs/${encodeURIComponent(id)}/journal`
+    let after: number | null = null
+    do {
+      const query: string = after === null ? '' : `?after=${after}`
+      const page: JournalView = await this.#api.request('GET', path + query, { retryDelaysMs: READ_RETRY_DELAYS_MS })
+      for (const entry of page.entries) entries.push(entry)
+      // A page that does not get further would be asked for without end.
+      after = page.next !== null && page.next > (after ?? -1) ? page.next : null
+    } while (after !== null)
+    return entries
+  }
+
+  /**
+   * Waits until a run has ended: `completed`, `failed` or `cancelled`. When the time is up first (30 seconds by default),
+   * gives the run as it is then: look at its `state`.
+   * @throws StepwellError `run_not_found`
+   */
+  async waitForRun(id: string, options: { timeout?: Duration } = {}): Promise<RunView> {
+    const untilMs = performance.now() + parseDuration(options.timeout ?? DEFAULT_RUN_TIMEOUT)
+    for (let pollMs = FIRST_POLL_MS; ; pollMs = Math.min(LAST_POLL_MS, pollMs * 2)) {
+      const run = await this.getRun(id)
+      const leftMs = untilMs - performance.now()
+      if (FINAL_STATES.includes(run.state) || leftMs <= 0) return run
+      await sleep(Math.min(pollMs, leftMs))
+    }
+  }
+}
+
+/** The engine does not listen, or says that the app does not. */
+function isNotUpYet(error: unknown): boolean {
+  if (!(error instanceof StepwellError)) return false
+  const { cause } = error
+  return (
+    error.code === 'app_unreachable' || (cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED')
+  )
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise(resolve => setTimeout(resolve, ms))
+}
