@@ -1,12 +1,15 @@
+import type { Json } from '@stepwell/protocol'
+
 /**
- * The type of a value after it went through JSON: what `step.run` gives back. A Date comes back as a string, undefined
- * members are gone, and the types say so.
+ * The type of a value after it went through JSON: what `step.run` gives back. A Date comes back as a string, functions
+ * and symbol keys are gone, and the types say so.
  */
 export type Jsonified<T> = 0 extends 1 & T // `any` stays `any`
   ? T
   : unknown extends T
     ? unknown
-    : T extends string | number | boolean | null | undefined
+    : // What is JSON already stays as it is: this also ends the recursion of types that contain themselves.
+      T extends Json | undefined
       ? T
       : // biome-ignore lint/suspicious/noConfusingVoidType: the body of a step may have no return value.
         void extends T

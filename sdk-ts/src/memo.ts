@@ -36,6 +36,9 @@ export interface Arrival {
   at: string
 }
 
+/** Keys in a message. */
+const MAX_KEYS_SHOWN = 3
+
 /** The memory of one turn. */
 export class Memo {
   /** Slots whose promise the handler may be waiting for. */
@@ -111,10 +114,15 @@ export class Memo {
     }
   }
 
-  /** Slots that nobody has acted on yet: pending, not open, not taken. In the order in which they became so. */
+  /** Takes the slots that nobody has acted on: pending, not open, not taken. In the order in which they became so. */
   takeReady(): Slot[] {
-    if (this.#ready.length === 0) return []
-    const ready = this.#ready.filter(slot => slot.isPending && !slot.isOpen && !slot.isTaken)
+    const ready: Slot[] = []
+    for (const slot of this.#ready) {
+      if (!slot.isPending || slot.isOpen || slot.isTaken) continue
+      // A step that was asked for and became due in one replay is listed twice.
+      slot.isTaken = true
+      ready.push(slot)
+    }
     this.#ready = []
     return ready
   }
@@ -147,12 +155,20 @@ export class Memo {
   findMismatch(functionId: string): StepwellError | null {
     for (const slot of this.#slots.values()) {
       if (slot.recorded === null) continue
-      if (slot.ask === null) return mismatch(functionId, slot.key, slot.recorded, 'does not ask for it')
+      if (slot.ask === null) return mismatch(functionId, slot.key, slot.recorded, this.#describeNew())
       if (!isSameAsk(slot.recorded, slot.ask.wanted)) {
         return mismatch(functionId, slot.key, slot.recorded, `asks for ${describeRecorded(slot.ask.wanted)}`)
       }
     }
     return null
+  }
+
+  /** What this code asks for and the journal does not know: most often the new name of what is missing. */
+  #describeNew(): string {
+    const unknown = [...this.#slots.values()].filter(slot => slot.recorded === null && slot.ask !== null)
+    if (unknown.length === 0) return 'does not ask for it'
+    const keys = unknown.slice(0, MAX_KEYS_SHOWN).map(slot => JSON.stringify(slot.key))
+    return `does not ask for it, but for ${keys.join(', ')}${unknown.length > keys.length ? ' and others' : ''}`
   }
 
   #slotOf(key: string): Slot {

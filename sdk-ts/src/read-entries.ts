@@ -55,14 +55,16 @@ function isEvent(value: Record<string, unknown>): boolean {
 
 /** An error of the wire, down to its innermost cause. */
 function isWireError(value: unknown): boolean {
-  for (let error = value, depth = 0; error !== undefined; depth += 1) {
-    if (depth > MAX_CAUSES || !isRecord(error)) return false
+  let error = value
+  for (let depth = 0; depth < MAX_CAUSES; depth += 1) {
+    if (!isRecord(error)) return false
     if (typeof error.name !== 'string' || typeof error.message !== 'string') return false
     if (error.stack !== undefined && typeof error.stack !== 'string') return false
     if (error.code !== undefined && typeof error.code !== 'string') return false
+    if (error.cause === undefined) return true
     error = error.cause
   }
-  return true
+  return false
 }
 
 /** More than the wire allows, and few enough to walk. */

@@ -93,13 +93,15 @@ export class TurnHandler {
     return checked.event ?? this.stalled()
   }
 
-  /** Calls the handler. It runs until it can go no further when `letRun` has returned. */
-  start(event: Event): void {
+  /** Applies entry 1: calls the handler, and lets it run as far as it can. */
+  async start(event: Event): Promise<void> {
+    this.#memo.seen = 1
     const step = createStep(this.#ask, this.#definition.retries)
     const { id, generation } = this.#turn.run
     // The types of a context are checked where the handler is declared; here it is whatever came in.
     const context = { event, step, run: { id, generation } } as never
     void this.#run(context)
+    await this.#letRun()
   }
 
   /** Applies an entry, and lets the handler run as far as it can. */
@@ -108,12 +110,12 @@ export class TurnHandler {
     const { askCount } = this.#memo
     const gotValue = this.#memo.apply(entry, arrival)
     if (!gotValue || this.end !== null) return
-    await this.letRun()
+    await this.#letRun()
     this.mayMoveUntilMs = askCount === this.#memo.askCount ? performance.now() + QUIET_MS : 0
   }
 
   /** Until it waits for a step, has ended, or is stalled. */
-  async letRun(): Promise<void> {
+  async #letRun(): Promise<void> {
     await nextMacrotask()
     while (this.#isAway && !this.isStalled) {
       await this.#nextChange()

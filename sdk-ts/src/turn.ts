@@ -110,8 +110,7 @@ class TurnExecution {
       const isNew = this.#turn.journal.length === 1 && event.code === 'event_data_invalid'
       return isNew ? this.#end({ error: event }) : this.#refuse(event)
     }
-    this.#handler.start(event)
-    await this.#handler.letRun()
+    await this.#handler.start(event)
     await this.#applyInbox()
     if (this.#reports.staleMessage !== null) return ''
     if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
@@ -178,7 +177,6 @@ class TurnExecution {
   #startReady(): void {
     for (const slot of this.#memo.takeReady()) {
       if (slot.ask === null) continue
-      slot.isTaken = true
       if (slot.ask.wanted.kind === 'step') this.#bodies.enqueue(slot)
       else this.#outbox.add(askOpText(slot.key, slot.ask), slot.ask.wanted.kind === 'send')
     }

@@ -92,7 +92,12 @@ export function recordOp(run: EngineRun, op: Op): void {
       run.due.push({ atMs: run.nowMs + op.timeoutMs, entry: { type: 'wait_expired', key } })
       return
     case 'send':
-      append(run, { type: 'events_sent', key, saw, data: { ids: op.events.map((_, at) => `evt_${key}_${at}`) } })
+      append(run, {
+        type: 'events_sent',
+        key,
+        saw,
+        data: { ids: op.events.map((event, at) => event.id ?? `evt_${key}_${at}`) },
+      })
   }
 }
 
