@@ -1,0 +1,31 @@
+import type { DurableFunction, HandlerContext, Step } from '@stepwell/sdk'
+import type { Ledger } from './outside/ledger.ts'
+
+/**
+ * The same function, with a line in the ledger each time one of its step bodies starts. The engine records results; only
+ * the app can say how often a body was executed. No function needs this: it is here so that nobody has to take our word.
+ */
+export function witnessSteps(definition: DurableFunction, ledger: Ledger): DurableFunction {
+  return {
+    ...definition,
+    handler: context => {
+      const { step, run } = context as HandlerContext<unknown>
+      const witnessed: Step = {
+        ...step,
+        run: (id, body, options) =>
+          step.run(
+            id,
+            stepContext => {
+              const { attempt, idempotencyKey } = stepContext
+              const key = idempotencyKey.slice(`${run.id}:${run.generation}:`.length)
+              ledger.append({ kind: 'execution', function: definition.id, run: run.id, step: key, attempt })
+              return body(stepContext)
+            },
+            options,
+          ),
+      }
+      // The handler's own types are behind `never`; what it is given is its own context with one member wrapped.
+      return definition.handler({ ...(context as object), step: witnessed } as never)
+    },
+  }
+}
