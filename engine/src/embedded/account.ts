@@ -45,16 +45,24 @@ export async function chooseAccount(owners: readonly string[]): Promise<Account>
 /** Finds out how that account can run the binaries on that folder. Throws `cannot_run_as_root` when it cannot. */
 export async function chooseLauncher(account: Account, binaries: Binaries, dataDir: string): Promise<Launcher> {
   if (account.kind === 'self') return { kind: 'plain' }
-  const executable = await isExecutableBy(account, binaries.postgres)
+  const executable = await allows(account, binaries.postgres, 0o5)
   const closed = await firstClosedPath(account, [...binaries.samples, binaries.postgres, dataDir])
-  if (executable && closed === undefined) return { kind: 'plain' }
-  const launcher: Launcher = { kind: 'setpriv', capability: executable ? 'dac_read_search' : 'dac_override' }
-  const failure = await probe(launcher, account, binaries)
-  if (failure === undefined) return launcher
-  throw cannotRunAsRoot(
-    `the account ${account.name}, which it would run under, cannot reach ${closed ?? binaries.postgres}, ` +
-      `and setpriv could not let it (${failure}). Choose a folder that it can reach with --data-dir`,
-  )
+  const launcher: Launcher =
+    executable && closed === undefined
+      ? { kind: 'plain' }
+      : { kind: 'setpriv', capability: executable ? 'dac_read_search' : 'dac_override' }
+  const command = asAccount({ account, launcher, file: binaries.postgres, args: ['-V'] })
+  const outcome = await runToEnd({ ...command, env: binaries.libraryEnv, timeoutMs: PROBE_TIMEOUT_MS })
+  if (outcome.ok) return launcher
+  if (launcher.kind === 'setpriv') {
+    throw cannotRunAsRoot(
+      `the account ${account.name}, which it would run under, cannot reach ${closed ?? binaries.postgres}, ` +
+        `and setpriv could not let it (${outcome.output}). Choose a folder that it can reach with --data-dir`,
+    )
+  }
+  if (outcome.code === 'EPERM') throw cannotRunAsRoot(`the system does not let it become ${account.name}`)
+  // The binaries themselves do not run here: initdb or the server will say so, for root and for others alike.
+  return launcher
 }
 
 /** What to spawn so that `file` runs as `account`. */
@@ -99,10 +107,6 @@ async function readAccounts(): Promise<OtherAccount[]> {
   })
 }
 
-async function isExecutableBy(account: OtherAccount, path: string): Promise<boolean> {
-  return allows(account, path, 0o5)
-}
-
 /** The first folder on the way to one of the paths that the account may not pass, or file that it may not read. */
 async function firstClosedPath(account: OtherAccount, paths: readonly string[]): Promise<string | undefined> {
   for (const path of paths) {
@@ -120,10 +124,4 @@ async function allows(account: OtherAccount, path: string, bits: number): Promis
   const { mode, uid, gid } = await stat(path)
   const shift = uid === account.uid ? 6 : gid === account.gid ? 3 : 0
   return ((mode >> shift) & bits) === bits
-}
-
-async function probe(launcher: Launcher, account: Account, binaries: Binaries): Promise<string | undefined> {
-  const command = asAccount({ account, launcher, file: binaries.postgres, args: ['-V'] })
-  const outcome = await runToEnd({ ...command, env: binaries.libraryEnv, timeoutMs: PROBE_TIMEOUT_MS })
-  return outcome.ok ? undefined : outcome.output
 }

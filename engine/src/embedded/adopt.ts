@@ -6,9 +6,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Identity } from './cluster.ts'
 import { askServer, type Connection, type Endpoint } from './connection.ts'
 import type { Layout } from './layout.ts'
-import { clearRemains, type Postmaster, readPostmasterFile, stopPostmaster } from './postmaster.ts'
+import { clearRemains, type Postmaster, READY_TIMEOUT_MS, readPostmasterFile, stopPostmaster } from './postmaster.ts'
 
-const SETTLE_TIMEOUT_MS = 60_000
 const POLL_MS = 20
 
 /**
@@ -51,7 +50,7 @@ export function connectionTo(endpoint: Endpoint, identity: Identity): Connection
 
 /** A server that is still starting, recovering maybe, is waited for; one that is stopping is none. */
 async function waitUntilSettled(layout: Layout, identity: Identity) {
-  const deadline = performance.now() + SETTLE_TIMEOUT_MS
+  const deadline = performance.now() + READY_TIMEOUT_MS
   while (performance.now() < deadline) {
     const file = await readPostmasterFile(layout, identity)
     if (file?.process === undefined || file.status === 'stopping') return undefined

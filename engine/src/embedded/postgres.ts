@@ -27,7 +27,7 @@ import {
 } from './cluster.ts'
 import { askServer, type Connection, chooseEndpoint, connectionUrl, type Endpoint } from './connection.ts'
 import { EmbeddedPostgresError, errorCode } from './error.ts'
-import { fingerprintOf, type Layout, layoutOf } from './layout.ts'
+import { fingerprintOf, IDENTITY_FILE, type Layout, layoutOf } from './layout.ts'
 import { type FolderLock, lockFolder } from './lock.ts'
 import { launchPostmaster, type Postmaster, readLogTail, readPostmasterFile, stopPostmaster } from './postmaster.ts'
 import { isRunning } from './processes.ts'
@@ -75,18 +75,18 @@ export async function startEmbeddedPostgres(options: {
   const settings = resolveSettings(options.settings ?? {})
   const found = await findBinaries()
   const layout = await makeFolder(options.dataDir)
-  // Before the lock: nothing is written into a folder that is not ours.
-  await readIdentity(layout)
-  const account = await chooseAccount([layout.cluster, layout.dataDir])
-  const lock = await lockFolder({ path: layout.lock, dataDir: layout.dataDir })
+  let lock: FolderLock | undefined
   try {
+    // Before the lock: nothing is written into a folder that is not ours.
+    await readIdentity(layout)
+    const account = await chooseAccount([layout.cluster, layout.dataDir])
+    lock = await lockFolder({ path: layout.lock, dataDir: layout.dataDir })
     await giveTo(account, layout.dataDir)
     const binaries = await prepareBinaries({ ...found, linksFolder: layout.libraryLinks })
     const launcher = await chooseLauncher(account, binaries, layout.dataDir)
-    const place: Place = { layout, account, launcher, binaries }
-    return await startIn(place, lock, { fresh: options.fresh ?? false, settings })
+    return await startIn({ layout, account, launcher, binaries }, lock, { fresh: options.fresh ?? false, settings })
   } catch (error) {
-    await lock.release()
+    await lock?.release()
     throw translate(error, layout.dataDir)
   }
 }
@@ -104,23 +104,24 @@ async function startIn(
   wanted: { fresh: boolean; settings: Record<string, string> },
 ): Promise<EmbeddedPostgres> {
   const { layout, account, binaries } = place
-  const fingerprint = fingerprintOf([binaries.postgres, ...Object.entries(wanted.settings).flat()])
+  const fingerprint = fingerprintOf([binaries.postgres, binaries.version, ...Object.entries(wanted.settings).flat()])
   const settings = { ...wanted.settings, 'stepwell.fingerprint': fingerprint }
   let identity = await readIdentity(layout)
   if (identity && wanted.fresh) {
     await stopRunning(layout, identity)
     await discardCluster(layout)
     identity = undefined
+  } else if (identity) {
+    await checkVersion(layout, binaries.version)
+    await checkOwner(layout, account)
   }
   await removeRemains(layout)
   const how = identity === undefined ? 'created' : 'started'
   identity ??= await createCluster(place)
-  await checkOwner(layout, account)
   for (let attempt = 1; ; attempt++) {
     const adopted = await adoptRunning({ layout, identity, fingerprint })
     if (adopted) return own({ layout, lock, running: { identity, ...adopted, how: 'adopted' } })
     await stopRunning(layout, identity)
-    await checkVersion(layout, binaries.majorVersion)
     try {
       const started = await start({ place, identity, settings })
       return own({ layout, lock, running: { identity, ...started, how } })
@@ -145,8 +146,18 @@ async function start(options: { place: Place; identity: Identity; settings: Reco
     return { endpoint, postmaster }
   } catch (error) {
     await stopPostmaster(postmaster.process, layout)
-    throw error
+    throw notLetIn(layout, error)
   }
+}
+
+function notLetIn(layout: Layout, cause: unknown): EmbeddedPostgresError {
+  const why = cause instanceof Error ? cause.message : String(cause)
+  return new EmbeddedPostgresError(
+    'start_failed',
+    `Postgres runs on ${layout.dataDir} but does not let Stepwell in: ${why}. ` +
+      `The user and password that Stepwell uses are in ${layout.cluster}/${IDENTITY_FILE}.`,
+    { cause },
+  )
 }
 
 /** A port can be taken between looking and listening; a killed engine may have started a server just before us. */

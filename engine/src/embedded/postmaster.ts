@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Account, asAccount, type Launcher } from './account.ts'
 import type { Binaries } from './binaries.ts'
-import type { Identity } from './cluster.ts'
+import { type Identity, serverName } from './cluster.ts'
 import type { Endpoint } from './connection.ts'
 import { EmbeddedPostgresError, errorCode } from './error.ts'
 import type { Layout } from './layout.ts'
@@ -38,7 +38,8 @@ export interface Postmaster {
   child: ChildProcess | undefined
 }
 
-const READY_TIMEOUT_MS = 120_000
+// Recovery after a crash is part of it, and reads up to max_wal_size.
+export const READY_TIMEOUT_MS = 600_000
 const POLL_MS = 5
 const FAST_TIMEOUT_MS = 30_000
 const IMMEDIATE_TIMEOUT_MS = 5_000
@@ -58,7 +59,7 @@ export async function readPostmasterFile(layout: Layout, identity: Identity): Pr
     throw error
   }
   const [pid = '', , , port = '', folder = '', address = '', , status = ''] = text.split('\n').map(line => line.trim())
-  return { process: await findOwnProcess(Number(pid), identity), endpoint: endpointOf(), status }
+  return { process: await findOwnProcess(Number(pid), serverName(layout, identity)), endpoint: endpointOf(), status }
 
   function endpointOf(): Endpoint | undefined {
     if (folder !== '') return { kind: 'socket', folder, port: Number(port) }
@@ -84,7 +85,7 @@ export async function launchPostmaster(options: {
     args: [
       '-D',
       layout.cluster,
-      ...settingArguments({ ...settings, ...placeOf(endpoint), cluster_name: identity.clusterName }),
+      ...settingArguments({ ...settings, ...placeOf(endpoint), cluster_name: serverName(layout, identity) }),
     ],
   })
   const log = await openLog(layout, account)
@@ -134,7 +135,7 @@ export async function stopPostmaster(target: ProcessId, layout: Layout): Promise
  * program does not stop the start.
  */
 export async function clearRemains(layout: Layout, identity: Identity): Promise<void> {
-  const orphans = await findServerProcesses(identity.clusterName)
+  const orphans = await findServerProcesses(serverName(layout, identity))
   for (const orphan of orphans) await signalProcess(orphan, 'SIGTERM')
   for (const orphan of orphans) {
     if (await waitUntilGone(orphan, ORPHAN_TIMEOUT_MS)) continue
@@ -160,8 +161,8 @@ export async function readLogTail(layout: Layout, start = 0): Promise<string> {
 }
 
 /** Only a process that carries our cluster's name is ours: the pid may have been given to any other program since. */
-async function findOwnProcess(pid: number, identity: Identity): Promise<ProcessId | undefined> {
-  const candidates = await findServerProcesses(identity.clusterName)
+async function findOwnProcess(pid: number, name: string): Promise<ProcessId | undefined> {
+  const candidates = await findServerProcesses(name)
   return candidates.find(candidate => candidate.pid === pid)
 }
 

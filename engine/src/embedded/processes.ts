@@ -14,8 +14,9 @@ export interface ProcessId {
   startedAt: string
 }
 
-const run = promisify(execFile)
 const POLL_MS = 10
+// ps prints local time in the user's language; two processes must read the same start time from it.
+const PS_OPTIONS = { env: { PATH: '/bin:/usr/bin', LC_ALL: 'C', TZ: 'UTC' }, maxBuffer: 16 * 1024 * 1024 }
 
 /** The process that has this pid now; undefined when there is none. A zombie has ended and counts as none. */
 export async function findProcess(pid: number): Promise<ProcessId | undefined> {
@@ -24,7 +25,7 @@ export async function findProcess(pid: number): Promise<ProcessId | undefined> {
   if (!exists(pid)) return undefined
   if (process.platform === 'win32') return { pid, startedAt: '' }
   try {
-    const { stdout } = await run('ps', ['-o', 'state=,lstart=', '-p', String(pid)])
+    const { stdout } = await promisify(execFile)('ps', ['-o', 'state=,lstart=', '-p', String(pid)], PS_OPTIONS)
     const [state = '', ...startedAt] = stdout.trim().split(/\s+/)
     return state === '' || state.startsWith('Z') ? undefined : { pid, startedAt: startedAt.join(' ') }
   } catch {
@@ -62,7 +63,7 @@ export async function signalProcess(target: ProcessId, signal: NodeJS.Signals): 
 /**
  * Every process of the Postgres server with this `cluster_name`, postmaster or not. The name is in the title of each
  * of them (`postgres: stepwell_1f… walwriter`), which can be read for any user's process without privileges, unlike
- * /proc/pid/cwd. It is random, so it names the processes of one data folder.
+ * /proc/pid/cwd.
  */
 export async function findServerProcesses(clusterName: string): Promise<ProcessId[]> {
   const found: ProcessId[] = []
@@ -82,7 +83,7 @@ async function listProcesses(): Promise<{ pid: number; title: string }[]> {
     const pids = (await readdir('/proc')).filter(name => /^\d+$/.test(name))
     return Promise.all(pids.map(async pid => ({ pid: Number(pid), title: await titleOnLinux(pid) })))
   }
-  const { stdout } = await run('ps', ['-axo', 'pid=,args='], { maxBuffer: 16 * 1024 * 1024 })
+  const { stdout } = await promisify(execFile)('ps', ['-axww', '-o', 'pid=,args='], PS_OPTIONS)
   return stdout.split('\n').map(line => {
     const [, pid = '', title = ''] = /^\s*(\d+)\s+(.*)$/.exec(line) ?? []
     return { pid: Number(pid), title }

@@ -1,4 +1,5 @@
-import { type SpawnOptions, spawn } from 'node:child_process'
+import { type ChildProcessByStdio, type SpawnOptions, spawn } from 'node:child_process'
+import type { Readable } from 'node:stream'
 import { errorCode } from './error.ts'
 
 const MAX_OUTPUT_CHARS = 64 * 1024
@@ -13,21 +14,29 @@ export function runToEnd(options: {
 }): Promise<{ ok: boolean; output: string; code: string | undefined }> {
   const { file, args, identity, env, timeoutMs } = options
   return new Promise(resolve => {
-    const child = spawn(file, args, {
-      ...identity,
-      cwd: '/',
-      env: environmentOf(env),
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: timeoutMs,
-      windowsHide: true,
-    })
+    const notStarted = (error: unknown) =>
+      resolve({ ok: false, output: error instanceof Error ? error.message : String(error), code: errorCode(error) })
+    let child: ChildProcessByStdio<null, Readable, Readable>
+    try {
+      child = spawn(file, args, {
+        ...identity,
+        cwd: process.platform === 'win32' ? undefined : '/',
+        env: environmentOf(env),
+        stdio: ['ignore', 'pipe', 'pipe'],
+        timeout: timeoutMs,
+        windowsHide: true,
+      })
+    } catch (error) {
+      // Some errors of the system are thrown (EPERM), others are emitted (ENOENT).
+      return notStarted(error)
+    }
     let output = ''
     const collect = (chunk: Buffer) => {
       if (output.length < MAX_OUTPUT_CHARS) output += chunk.toString('utf8')
     }
     child.stdout.on('data', collect)
     child.stderr.on('data', collect)
-    child.on('error', error => resolve({ ok: false, output: error.message, code: errorCode(error) }))
+    child.on('error', notStarted)
     child.on('close', (code, signal) => {
       const said = output.trim()
       resolve({ ok: code === 0, output: said || `it ended with ${signal ?? `exit code ${code}`}`, code: undefined })
