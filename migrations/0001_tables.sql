@@ -97,7 +97,7 @@ create table stepwell.waits (
   check (kind = 'event' or due_at is not null)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 create index waits_due on stepwell.waits (ws, due_at) where due_at is not null;
-create index waits_by_hash on stepwell.waits (ws, hash) where hash is not null;
+create index waits_by_hash on stepwell.waits (ws, hash, run_id) where hash is not null;
 
 -- What has reached a run from outside and is not in its journal yet. The holder of the lease moves it there.
 create table stepwell.inbox (
@@ -106,6 +106,8 @@ create table stepwell.inbox (
   key text not null,
   generation int not null,
   arrived_at timestamptz not null,
+  -- order among what one statement brought
+  ord int not null default 0,
   type text not null,
   event_id uuid,
   data text,
@@ -171,6 +173,8 @@ create table stepwell.journal (
   primary key (ws, run_id, generation, seq)
 ) partition by range (run_id);
 create unique index journal_settled on stepwell.journal (ws, run_id, generation, key) where settles;
+-- Which events a run has had. Without it each look back would read the run's whole journal.
+create index journal_events on stepwell.journal (ws, run_id, event_id) where event_id is not null;
 
 create table stepwell.runs_done (
   ws int not null,
@@ -229,28 +233,35 @@ language sql immutable as $$
   select (lpad(to_hex((extract(epoch from p_at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- Creates the partitions of this week and of p_weeks more. Called when an engine starts and once an hour.
-create function stepwell.ensure_partitions(p_weeks int) returns void
+-- Creates one missing partition, of this week or of p_weeks more; false when none is missing. One per transaction: it locks
+-- its table alone, and two of them would wait for writers that wait for the other. Weeks are those of UTC, whatever the
+-- session's time zone.
+create function stepwell.ensure_partition(p_weeks int) returns boolean
 language plpgsql as $$
 declare
-  v_week timestamptz;
+  v_week timestamp;
   v_name text;
   v_table text;
+  v_from text;
+  v_to text;
 begin
   perform pg_advisory_xact_lock(hashtext('stepwell partitions'));
+  -- writers queue up behind a lock that waits: rather give up and be called again
+  perform set_config('lock_timeout', '2s', true);
   for i in 0..p_weeks loop
-    v_week := date_trunc('week', now() at time zone 'utc') at time zone 'utc' + make_interval(weeks => i);
+    v_week := date_trunc('week', now() at time zone 'utc') + make_interval(weeks => i);
     foreach v_table in array array['events', 'event_keys', 'runs_done', 'turns', 'journal'] loop
-      v_name := format('%s_%s', v_table, to_char(v_week at time zone 'utc', 'IYYY"w"IW'));
-      if to_regclass('stepwell.' || v_name) is null then
-        if v_table = 'journal' then
-          execute format('create table stepwell.%I partition of stepwell.journal for values from (%L) to (%L)',
-            v_name, stepwell.uuid_floor(v_week), stepwell.uuid_floor(v_week + interval '7 days'));
-        else
-          execute format('create table stepwell.%I partition of stepwell.%I for values from (%L) to (%L)',
-            v_name, v_table, v_week, v_week + interval '7 days');
-        end if;
+      v_name := format('%s_%s', v_table, to_char(v_week, 'IYYY"w"IW'));
+      continue when to_regclass('stepwell.' || v_name) is not null;
+      v_from := v_week at time zone 'utc';
+      v_to := (v_week + interval '7 days') at time zone 'utc';
+      if v_table = 'journal' then
+        v_from := stepwell.uuid_floor(v_from::timestamptz);
+        v_to := stepwell.uuid_floor(v_to::timestamptz);
       end if;
+      execute format('create table stepwell.%I partition of stepwell.%I for values from (%L) to (%L)', v_name, v_table, v_from, v_to);
+      return true;
     end loop;
   end loop;
+  return false;
 end $$;

@@ -1,10 +1,12 @@
 -- Why: accepting events, in one transaction with everything they start and wake. Locks: none. Old engines: none.
 --
--- Order of locks, in every function of this schema: event names (advisory), then queue rows by run id, then the rest.
+-- Order of locks, in every function of this schema: event names (advisory), then senders' event ids by id, then queue rows
+-- by run id, then the rest. Whoever wants to change what belongs to a run holds its queue row, and looks again when he does.
 -- Accepting events holds the names shared, opening event waits holds them alone, both until the commit. So one of the
 -- two always sees the other, and no event falls between a wait's look back and its registration.
 -- plpgsql takes a fresh snapshot for each statement: what follows a lock sees what the lock waited for.
 
+-- Names share 256 locks: how many a batch needs is bounded, however many names it has. Numbers below zero are for loops.
 create function stepwell.lock_names(p_ws int, p_shared text[], p_alone text[]) returns void
 language plpgsql as $$
 declare
@@ -13,9 +15,9 @@ begin
   for v_name in
     select h, bool_or(alone) as alone
     from (
-      select hashtext(n) as h, false as alone from unnest(p_shared) n
+      select hashtext(n) & 255 as h, false as alone from unnest(p_shared) n
       union all
-      select hashtext(n), true from unnest(p_alone) n
+      select hashtext(n) & 255, true from unnest(p_alone) n
     ) names
     group by h
     order by h
@@ -28,12 +30,14 @@ begin
   end loop;
 end $$;
 
+-- `stable`, as to_json is: declared immutable it could not be inlined.
 create function stepwell.event_json(p_id text, p_name text, p_data text, p_ts text) returns text
-language sql immutable as $$
+language sql stable as $$
   select '{"id":' || to_json(p_id) || ',"name":' || to_json(p_name) || ',"data":' || p_data || ',"ts":"' || p_ts || '"}'
 $$;
 
--- Makes runs runnable and locks their queue rows, in order of run id. A leased run's holder finds `again`.
+-- Makes runs runnable and locks their queue rows, in order of run id. A row that is there gets `again`, so that its holder
+-- looks once more; a row without it was made here, and take_waits() takes it back when it was made for nothing.
 create function stepwell.wake(p_ws int, p_runs uuid[]) returns void
 language sql as $$
   insert into stepwell.queue (ws, run_id, ready_at)
@@ -43,27 +47,30 @@ language sql as $$
   on conflict (ws, run_id) do update set again = true
 $$;
 
--- Takes the waits p_keys of p_runs (parallel arrays) that are still open, for the reason in p_types, and puts what
--- arrived into the inboxes. wake() must have come first: it holds the queue rows, so no run here can end meanwhile.
+-- Takes the waits p_keys of p_runs (parallel arrays, in order of arrival) that are still open: those that are due, or those
+-- for an event. Puts what arrived into the inboxes. wake(p_woken) must have come first: it holds the queue rows, so no run
+-- here can end meanwhile.
 create function stepwell.take_waits(
-  p_ws int, p_runs uuid[], p_keys text[], p_due_only boolean, p_event_ids uuid[], p_data text[]
+  p_ws int, p_woken uuid[], p_runs uuid[], p_keys text[], p_due_only boolean, p_event_ids uuid[], p_data text[]
 ) returns int
 language plpgsql as $$
 declare
+  v_now timestamptz := clock_timestamp();
   v_taken int;
+  v_resumed uuid[];
 begin
   with wanted as (
-    select * from unnest(p_runs, p_keys, p_event_ids, p_data) as t(run_id, key, event_id, data)
+    select * from unnest(p_runs, p_keys, p_event_ids, p_data) with ordinality as t(run_id, key, event_id, data, ord)
   ), taken as (
     delete from stepwell.waits w
     using wanted
     where w.ws = p_ws and w.run_id = wanted.run_id and w.key = wanted.key
-      and (not p_due_only or w.due_at <= clock_timestamp())
+      and (not p_due_only or w.due_at <= v_now)
       and (p_due_only or w.kind = 'event')
-    returning w.run_id, w.key, w.generation, w.kind, wanted.event_id, wanted.data
+    returning w.run_id, w.key, w.generation, w.kind, wanted.event_id, wanted.data, wanted.ord
   ), arrived as (
-    insert into stepwell.inbox (ws, run_id, key, generation, arrived_at, type, event_id, data)
-    select p_ws, run_id, key, generation, clock_timestamp(),
+    insert into stepwell.inbox (ws, run_id, key, generation, arrived_at, ord, type, event_id, data)
+    select p_ws, run_id, key, generation, v_now, ord,
       case when event_id is not null then 'wait_matched'
         when kind = 'sleep' then 'sleep_completed'
         when kind = 'event' then 'wait_expired'
@@ -71,13 +78,15 @@ begin
       event_id, data
     from taken
     where kind <> 'resend'
+    -- an app that reports the next attempt before it was due: one note of it is enough
+    on conflict do nothing
   )
-  select count(*) into v_taken from taken;
-  if v_taken < cardinality(p_runs) then
-    -- a run that ended between the look and the lock was woken for nothing: it is gone, and so is its row
-    delete from stepwell.queue q
-    where q.ws = p_ws and q.run_id = any(p_runs)
-      and not exists (select from stepwell.runs r where r.ws = q.ws and r.id = q.run_id);
+  select count(*), array_agg(distinct run_id) into v_taken, v_resumed from taken;
+  -- between the look and the lock the run has ended, or another has taken what was wanted
+  if cardinality(p_woken) > coalesce(cardinality(v_resumed), 0) then
+    delete from stepwell.queue
+    where ws = p_ws and run_id = any(p_woken) and owner is null and not again
+      and not run_id = any(coalesce(v_resumed, '{}'));
   end if;
   return v_taken;
 end $$;
@@ -92,7 +101,9 @@ create function stepwell.match_waits(
 language plpgsql as $$
 declare
   v_open bigint;
-  v_later uuid[] := '{}';
+  v_now_hashes uuid[];
+  v_later uuid[];
+  v_woken uuid[];
   v_runs uuid[];
   v_keys text[];
   v_events int[];
@@ -116,24 +127,35 @@ begin
     where k.hash = any(v_later)
     on conflict do nothing;
   end if;
-
-  select array_agg(w.run_id order by k.event, w.opened_at, w.ord), array_agg(w.key order by k.event, w.opened_at, w.ord),
-    array_agg(k.event order by k.event, w.opened_at, w.ord), count(distinct w.run_id)
-  into v_runs, v_keys, v_events, v_distinct
-  from (
-    select run_id, key, hash, opened_at, ord from stepwell.waits
-    where ws = p_ws and hash = any(p_hashes) and not hash = any(v_later)
-  ) w
-  join unnest(p_keys_event, p_hashes) as k(event, hash) on k.hash = w.hash;
-  if v_runs is null then
+  v_now_hashes := array(select distinct h from unnest(p_hashes) h where not h = any(v_later));
+  v_woken := array(select distinct run_id from stepwell.waits where ws = p_ws and hash = any(v_now_hashes));
+  if cardinality(v_woken) = 0 then
     return 0;
   end if;
+  perform stepwell.wake(p_ws, v_woken);
+
+  -- Only what is open under the lock counts: another event may just have taken the first of two waits. New waits for
+  -- these names cannot have come, their names are locked. A run needs no more events of a hash than it has waits.
+  select array_agg(run_id order by event, opened_at, ord), array_agg(key order by event, opened_at, ord),
+    array_agg(event order by event, opened_at, ord), count(distinct run_id)
+  into v_runs, v_keys, v_events, v_distinct
+  from (
+    select w.run_id, w.key, w.opened_at, w.ord, unnest(k.events[1:w.of_run]) as event
+    from (
+      select run_id, key, hash, opened_at, ord, count(*) over (partition by run_id) as of_run
+      from stepwell.waits
+      where ws = p_ws and run_id = any(v_woken) and hash = any(v_now_hashes)
+    ) w
+    join (
+      select hash, array_agg(event order by event) as events
+      from unnest(p_keys_event, p_hashes) as t(event, hash)
+      group by hash
+    ) k on k.hash = w.hash
+  ) pairs;
   if v_distinct < cardinality(v_runs) then
     select * into v_runs, v_keys, v_events from stepwell.assign_pairs(v_runs, v_keys, v_events);
   end if;
-
-  perform stepwell.wake(p_ws, v_runs);
-  return stepwell.take_waits(p_ws, v_runs, v_keys, false,
+  return stepwell.take_waits(p_ws, v_woken, coalesce(v_runs, '{}'), coalesce(v_keys, '{}'), false,
     array(select p_event_ids[e] from unnest(v_events) with ordinality as t(e, i) order by i),
     array(select p_events[e] from unnest(v_events) with ordinality as t(e, i) order by i));
 end $$;
@@ -260,12 +282,13 @@ language plpgsql as $$
 declare
   v_fanout stepwell.fanouts;
   v_event stepwell.events;
+  v_woken uuid[];
   v_runs uuid[];
   v_keys text[];
 begin
   woken := 0;
   more := false;
-  if not pg_try_advisory_xact_lock(p_ws, hashtext('stepwell fanouts')) then
+  if not pg_try_advisory_xact_lock(p_ws, -2) then
     return;
   end if;
   select * into v_fanout from stepwell.fanouts where ws = p_ws order by received_at, event_id limit 1;
@@ -273,25 +296,39 @@ begin
     return;
   end if;
   more := true;
-  select * into v_event from stepwell.events
-  where ws = p_ws and id = v_fanout.event_id and received_at = v_fanout.received_at;
-  select array_agg(run_id), array_agg(key) into v_runs, v_keys
-  from (
-    select distinct on (w.run_id) w.run_id, w.key
+  -- served by waits_by_hash, in its order: the limit ends the scan
+  v_woken := array(
+    select w.run_id
     from stepwell.waits w
     where w.ws = p_ws and w.hash = v_fanout.hash and w.opened_at <= v_fanout.received_at
-      and not exists (select from stepwell.inbox i where i.ws = p_ws and i.run_id = w.run_id and i.event_id = v_fanout.event_id)
-      and not exists (select from stepwell.journal j where j.ws = p_ws and j.run_id = w.run_id and j.event_id = v_fanout.event_id)
-    order by w.run_id, w.opened_at, w.ord
-    limit p_limit
-  ) next_waits;
-  if v_runs is null then
+      and not stepwell.has_event(p_ws, w.run_id, v_fanout.event_id)
+    order by w.run_id
+    limit p_limit);
+  if cardinality(v_woken) = 0 then
     delete from stepwell.fanouts
     where ws = p_ws and hash = v_fanout.hash and received_at = v_fanout.received_at and event_id = v_fanout.event_id;
     return;
   end if;
-  perform stepwell.wake(p_ws, v_runs);
-  woken := stepwell.take_waits(p_ws, v_runs, v_keys, false,
-    array_fill(v_fanout.event_id, array[cardinality(v_runs)]),
-    array_fill(stepwell.event_json(v_event.wire_id, v_event.name, v_event.data, v_event.ts), array[cardinality(v_runs)]));
+  perform stepwell.wake(p_ws, v_woken);
+  -- again, under the lock: a run may have got the event by another of its waits meanwhile
+  select array_agg(run_id), array_agg(key) into v_runs, v_keys
+  from (
+    select distinct on (w.run_id) w.run_id, w.key
+    from stepwell.waits w
+    where w.ws = p_ws and w.run_id = any(v_woken) and w.hash = v_fanout.hash and w.opened_at <= v_fanout.received_at
+      and not stepwell.has_event(p_ws, w.run_id, v_fanout.event_id)
+    order by w.run_id, w.opened_at, w.ord
+  ) first;
+  select * into v_event from stepwell.events
+  where ws = p_ws and id = v_fanout.event_id and received_at = v_fanout.received_at;
+  woken := stepwell.take_waits(p_ws, v_woken, coalesce(v_runs, '{}'), coalesce(v_keys, '{}'), false,
+    array_fill(v_fanout.event_id, array[coalesce(cardinality(v_runs), 0)]),
+    array_fill(stepwell.event_json(v_event.wire_id, v_event.name, v_event.data, v_event.ts), array[coalesce(cardinality(v_runs), 0)]));
 end $$;
+
+-- Whether a run has had an event already: as its start, or through a wait.
+create function stepwell.has_event(p_ws int, p_run uuid, p_event uuid) returns boolean
+language sql stable as $$
+  select exists (select from stepwell.inbox where ws = p_ws and run_id = p_run and event_id = p_event)
+    or exists (select from stepwell.journal where ws = p_ws and run_id = p_run and event_id = p_event)
+$$;

@@ -7,7 +7,7 @@ language sql as $$
   with arrived as (
     delete from stepwell.inbox i
     where i.ws = p_ws and i.run_id = any(p_runs)
-    returning i.run_id, i.generation, i.key, i.arrived_at, i.type, i.event_id, i.data
+    returning i.run_id, i.generation, i.key, i.arrived_at, i.ord, i.type, i.event_id, i.data
   ), live as (
     -- what is late from an earlier generation is dropped
     select a.*, r.first_seq, r.turn
@@ -17,7 +17,7 @@ language sql as $$
   )
   insert into stepwell.journal as j (ws, run_id, generation, seq, turn, at, type, key, settles, event_id, data)
   select p_ws, run_id, generation,
-    first_seq + row_number() over (partition by run_id order by arrived_at, key)::int - 1,
+    first_seq + row_number() over (partition by run_id order by arrived_at, ord)::int - 1,
     turn, clock_timestamp(), type, key, type <> 'step_due', event_id, data
   from live
   returning j.run_id, j.seq, j.at, j.type, j.key, j.data
@@ -28,12 +28,14 @@ $$;
 -- its token is worth nothing.
 create function stepwell.claim(p_ws int, p_limit int, p_worker uuid, p_token bigint)
 returns table (
-  run_id uuid, function text, generation int, turn int, trouble text, version bigint, now timestamptz,
+  run_id uuid, function text, generation int, turn int, trouble text, version bigint, now_ms double precision,
   ready_at timestamptz, seq int, entry_turn int, at timestamptz, type text, key text, saw int, data text
 )
 language plpgsql as $$
 declare
   v_runs uuid[];
+  v_version bigint;
+  v_now_ms double precision;
 begin
   perform set_config('synchronous_commit', 'off', true);
   -- served by queue_runnable; `= any(array)` and never `from cte`: the generic plan of the join form scans the table
@@ -61,9 +63,10 @@ begin
     ) r;
   end if;
 
+  v_version := (select w.version from stepwell.workspaces w where w.ws = p_ws);
+  v_now_ms := extract(epoch from clock_timestamp()) * 1000;
   return query
-    select r.id, r.function, r.generation, r.turns_settled + 1, r.trouble,
-      (select w.version from stepwell.workspaces w where w.ws = p_ws), clock_timestamp(),
+    select r.id, r.function, r.generation, r.turns_settled + 1, r.trouble, v_version, v_now_ms,
       q.ready_at, j.seq, j.turn, j.at, j.type, j.key, j.saw, j.data
     from stepwell.queue q
     join stepwell.runs r on r.ws = p_ws and r.id = q.run_id
@@ -76,22 +79,24 @@ end $$;
 create function stepwell.fire_timers(p_ws int, p_limit int, out fired int, out next_ms double precision)
 language plpgsql as $$
 declare
+  -- not in the statement: an index does not serve a comparison with a function that may change from row to row
+  v_now timestamptz := clock_timestamp();
   v_runs uuid[];
   v_keys text[];
 begin
   fired := 0;
-  if pg_try_advisory_xact_lock(p_ws, hashtext('stepwell timers')) then
+  if pg_try_advisory_xact_lock(p_ws, -1) then
     -- served by waits_due
-    select array_agg(run_id), array_agg(key) into v_runs, v_keys
+    select array_agg(run_id order by due_at, opened_at, ord), array_agg(key order by due_at, opened_at, ord) into v_runs, v_keys
     from (
-      select run_id, key from stepwell.waits
-      where ws = p_ws and due_at <= clock_timestamp()
+      select run_id, key, due_at, opened_at, ord from stepwell.waits
+      where ws = p_ws and due_at <= v_now
       order by due_at
       limit p_limit
     ) due;
     if v_runs is not null then
       perform stepwell.wake(p_ws, v_runs);
-      fired := stepwell.take_waits(p_ws, v_runs, v_keys, true,
+      fired := stepwell.take_waits(p_ws, v_runs, v_runs, v_keys, true,
         array_fill(null::uuid, array[cardinality(v_runs)]), array_fill(null::text, array[cardinality(v_runs)]));
     end if;
   end if;

@@ -159,7 +159,9 @@ declare
 begin
   loop
     -- event_keys has its own primary key for this; the checks run only for events that match
-    select array_agg(run_id), array_agg(key), array_agg(event_id), array_agg(stepwell.event_json(e.wire_id, e.name, e.data, e.ts))
+    select array_agg(run_id order by e.received_at, e.id), array_agg(key order by e.received_at, e.id),
+      array_agg(e.id order by e.received_at, e.id),
+      array_agg(stepwell.event_json(e.wire_id, e.name, e.data, e.ts) order by e.received_at, e.id)
     into v_runs, v_keys, v_ids, v_data
     from (
       select distinct on (found.run_id, found.event_id) found.*
@@ -171,10 +173,13 @@ begin
           select k.event_id, k.received_at
           from stepwell.event_keys k
           where k.ws = p_ws and k.hash = w.hash and k.received_at >= r.created_at
-            and not exists (select from stepwell.inbox i
-              where i.ws = p_ws and i.run_id = r.id and i.event_id = k.event_id)
-            and not exists (select from stepwell.journal j
-              where j.ws = p_ws and j.run_id = r.id and j.event_id = k.event_id)
+            and not stepwell.has_event(p_ws, r.id, k.event_id)
+            -- a fan-out on its way is for the wait that was opened before it
+            and not exists (
+              select from stepwell.fanouts f
+              join stepwell.waits older on older.ws = p_ws and older.run_id = r.id and older.hash = f.hash
+                and older.opened_at <= f.received_at
+              where f.ws = p_ws and f.hash = k.hash and f.received_at = k.received_at and f.event_id = k.event_id)
           order by k.received_at, k.event_id
           limit 1
         ) early
@@ -187,7 +192,7 @@ begin
     join stepwell.events e on e.ws = p_ws and e.id = first.event_id and e.received_at = first.received_at;
     exit when v_runs is null;
     perform stepwell.wake(p_ws, v_runs);
-    v_total := v_total + stepwell.take_waits(p_ws, v_runs, v_keys, false, v_ids, v_data);
+    v_total := v_total + stepwell.take_waits(p_ws, v_runs, v_runs, v_keys, false, v_ids, v_data);
   end loop;
   return v_total;
 end $$;

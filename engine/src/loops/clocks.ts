@@ -6,8 +6,9 @@ import type { RunId, Token, WorkerId, WorkspaceId } from '../core/ids.ts'
 import type { Log } from '../log.ts'
 import type { Sql } from '../store/db.ts'
 import { findFanouts, forgetEventIds, walkFanouts } from '../store/ingest.ts'
+import { ensurePartitions } from '../store/partitions.ts'
 import { findLeased, findOrphans, forgetWorkers, giveBack, heartbeat, reap } from '../store/queue.ts'
-import { ensurePartitions, findTimed, fireTimers } from '../store/timers.ts'
+import { findTimed, fireTimers } from '../store/timers.ts'
 import { type Loop, startLoop } from './loop.ts'
 
 const TIMERS_PER_BATCH = 500

@@ -10,9 +10,16 @@ export function plainArray(values: readonly Plain[]): string {
   return `{${values.map(value => (value === null ? 'null' : value)).join(',')}}`
 }
 
-/** For instants, which hold spaces or colons. Null stays null. */
+/** For instants in Unix milliseconds, to the microsecond. Null stays null. */
 export function instantArray(values: readonly (number | null)[]): string {
-  return `{${values.map(ms => (ms === null ? 'null' : `"${new Date(ms).toISOString()}"`)).join(',')}}`
+  return `{${values.map(ms => (ms === null ? 'null' : `"${instantText(ms)}"`)).join(',')}}`
+}
+
+/** A Date holds whole milliseconds only. Rounded up: what is due must not come early. */
+function instantText(ms: number): string {
+  const micros = Math.ceil(ms * 1000)
+  const wholeMs = Math.floor(micros / 1000)
+  return `${new Date(wholeMs).toISOString().slice(0, -1)}${String(micros - wholeMs * 1000).padStart(3, '0')}Z`
 }
 
 const SPECIAL = /["\\]/g

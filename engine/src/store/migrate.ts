@@ -6,11 +6,11 @@ import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Connection, open, type Sql, transaction } from './db.ts'
+import { ensurePartitions } from './partitions.ts'
 
 const FOLDER = fileURLToPath(new URL('../../../migrations/', import.meta.url))
 const NAME = /^\d{4}_[a-z0-9_]+\.sql$/
 const LOCK = 7_817_301_001
-const PARTITION_WEEKS_AHEAD = 2
 
 interface Migration {
   name: string
@@ -22,8 +22,11 @@ interface Migration {
 export async function migrate(connection: Connection): Promise<string[]> {
   const sql = open(connection, 1)
   try {
-    await sql`create schema if not exists stepwell`
-    return await transaction(sql, applyMissing)
+    // Opens the connection, which `transaction` needs to find open.
+    await sql`select 1`
+    const applied = await transaction(sql, applyMissing)
+    await ensurePartitions(sql)
+    return applied
   } finally {
     await sql.end({ timeout: 5 })
   }
@@ -31,6 +34,7 @@ export async function migrate(connection: Connection): Promise<string[]> {
 
 async function applyMissing(tx: Sql): Promise<string[]> {
   await tx`select pg_advisory_xact_lock(${LOCK})`
+  await tx`create schema if not exists stepwell`
   await tx`
     create table if not exists stepwell.migrations (
       name text primary key,
@@ -46,7 +50,6 @@ async function applyMissing(tx: Sql): Promise<string[]> {
     await tx.unsafe(file.text).simple()
     await tx`insert into stepwell.migrations (name, checksum) values (${file.name}, ${file.checksum})`
   }
-  await tx`select stepwell.ensure_partitions(${PARTITION_WEEKS_AHEAD})`
   return missing.map(file => file.name)
 }
 

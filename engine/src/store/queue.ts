@@ -11,7 +11,7 @@ export interface Claimed {
   trouble: string | null
   /** The workspace's version at the claim. */
   version: string
-  /** The database's clock at the claim, Unix milliseconds. */
+  /** The database's clock at the claim, Unix milliseconds with fractions. */
   nowMs: number
   readyAtMs: number
   journal: ClaimedEntry[]
@@ -28,8 +28,8 @@ export interface ClaimedEntry {
   data: string | null
 }
 
-type ClaimRow = Omit<Claimed, 'journal' | 'nowMs' | 'readyAtMs'> &
-  Omit<ClaimedEntry, 'at' | 'turn'> & { entryTurn: number; at: Date; now: Date; readyAt: Date }
+type ClaimRow = Omit<Claimed, 'journal' | 'readyAtMs'> &
+  Omit<ClaimedEntry, 'at' | 'turn'> & { entryTurn: number; at: Date; readyAt: Date }
 
 /** Leases up to `limit` runnable runs to the worker, under one new token. */
 export async function claim(
@@ -44,7 +44,7 @@ export async function claim(
   let current: Claimed | undefined
   for (const row of rows) {
     if (current?.runId !== row.runId) {
-      const { runId, function: name, generation, turn, trouble, version } = row
+      const { runId, function: name, generation, turn, trouble, version, nowMs } = row
       current = {
         runId,
         function: name,
@@ -52,7 +52,7 @@ export async function claim(
         turn,
         trouble,
         version,
-        nowMs: row.now.getTime(),
+        nowMs,
         readyAtMs: row.readyAt.getTime(),
         journal: [],
       }

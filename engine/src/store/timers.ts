@@ -25,8 +25,3 @@ export async function findTimed(sql: Sql): Promise<WorkspaceId[]> {
     select ws from walk where ws is not null`
   return rows.map(row => row.ws)
 }
-
-/** Creates the partitions of this week and the next. */
-export async function ensurePartitions(sql: Sql): Promise<void> {
-  await sql`select stepwell.ensure_partitions(2)`
-}
