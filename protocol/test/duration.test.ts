@@ -45,6 +45,12 @@ test('a refusal shows the input, says why and what is accepted, and has a code',
   expect(error.message).toContain('PT1H30M')
 })
 
+test('months and years are refused for what they are, in both notations', () => {
+  for (const value of ['1mo', '2months', '1y', 'P1M', 'P1Y', 'P1Y2M3DT4H']) {
+    expect(refusalOf(value).message).toContain('no fixed length')
+  }
+})
+
 test('a refusal does not repeat a whole page', () => {
   expect(refusalOf('x'.repeat(100_000)).message.length).toBeLessThan(500)
 })

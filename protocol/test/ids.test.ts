@@ -63,6 +63,14 @@ test('random bits of zero leave a valid UUIDv7', () => {
   expect(newUuid7()).toBe('00000000-0000-7000-8000-000000000000')
 })
 
+test('the random bits of an id are not those of another', () => {
+  const newUuid7 = createUuid7({ now: () => 1_000, random: randomBytes })
+
+  const tails = Array.from({ length: 1_000 }, () => newUuid7().slice(-17))
+
+  expect(new Set(tails).size).toBe(1_000)
+})
+
 test('ids of one factory are strictly increasing, also when the clock stands or steps back', () => {
   fc.assert(
     fc.property(fc.array(fc.integer({ min: 0, max: 50 }), { minLength: 2, maxLength: 40 }), times => {
