@@ -27,7 +27,8 @@ export function readDelivery(delivery: Delivery, secret: string): ReadDelivery {
   if (signature === undefined || !isSignedBy(body, signature, secret)) {
     return refused(401, 'The X-Hub-Signature-256 does not fit. Is the secret of the webhook GATEKEEPER_HOOK_SECRET?')
   }
-  if (event === undefined || !/^[a-z_]+$/.test(event)) return refused(400, 'The X-GitHub-Event header is missing.')
+  if (event === undefined || !/^[a-z0-9_]{1,100}$/.test(event))
+    return refused(400, 'The X-GitHub-Event header is missing.')
   if (id === undefined || id === '') return refused(400, 'The X-GitHub-Delivery header is missing.')
   const data = readObject(body)
   if (data === null) {

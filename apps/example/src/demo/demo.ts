@@ -1,0 +1,112 @@
+/**
+ * `npx pnpm demo`: the main job on real input, with kills. Everything it makes is in .demo/ of the checkout, and is gone
+ * at the end unless --keep is given. Ends with 0 when all that it promises has been seen, with 1 when not.
+ */
+import { existsSync, mkdirSync } from 'node:fs'
+import { join, relative } from 'node:path'
+import colors from 'picocolors'
+import type { Child } from './child.ts'
+import { findFreePorts } from './free-ports.ts'
+import { findStarted, killStarted, noteStarted, removeFolder, type Started, stopPostgres } from './leftovers.ts'
+import { createNarrator } from './narrator.ts'
+import { APP_MAIN, DEMO_FOLDER, ENGINE_MAIN, ROOT } from './places.ts'
+import { watchRuns } from './run-watcher.ts'
+import { createStack } from './stack.ts'
+import { tellStory } from './story.ts'
+
+const HOOK_SECRET = 'the-secret-of-the-webhook'
+const DEMO_MAIN = 'apps/example/src/demo/demo.ts'
+const EXIT = { ok: 0, failed: 1, interrupted: 130 } as const
+const isKept = process.argv.includes('--keep')
+
+const home = join(DEMO_FOLDER, 'home')
+const started: Started[] = [{ pid: process.pid, command: DEMO_MAIN }]
+const children: Child[] = []
+const narrator = createNarrator({ write: text => void process.stdout.write(text), nowMs: () => performance.now() })
+
+process.exitCode = await run()
+
+async function run(): Promise<number> {
+  const other = findStarted(DEMO_FOLDER).find(({ command }) => command === DEMO_MAIN)
+  if (other !== undefined) {
+    console.error(`Another demo is running in this checkout (process ${other.pid}). Wait for it, or stop it.`)
+    return EXIT.failed
+  }
+  await clearLastDemo()
+  mkdirSync(DEMO_FOLDER, { recursive: true })
+  noteStarted(DEMO_FOLDER, started)
+  return await play()
+}
+
+async function play(): Promise<number> {
+  const [enginePort = 0, appPort = 0] = await findFreePorts(2)
+  const stack = createStack({
+    logFolder: DEMO_FOLDER,
+    enginePort,
+    appPort,
+    home,
+    ledgerPath: join(DEMO_FOLDER, 'ledger.jsonl'),
+    appEnv: {
+      GATEKEEPER_HOOK_SECRET: HOOK_SECRET,
+      GATEKEEPER_REVIEW_TIMEOUT: '12s',
+      GATEKEEPER_COOLDOWN: '2s',
+      GATEKEEPER_APPROVAL_TIMEOUT: '30s',
+      GATEKEEPER_ANSWER_AFTER_MS: '600',
+    },
+    onStart(child) {
+      children.push(child)
+      started.push({ pid: child.pid, command: child.name === 'engine' ? ENGINE_MAIN : APP_MAIN })
+      noteStarted(DEMO_FOLDER, started)
+    },
+  })
+  const watcher = watchRuns({
+    engineUrl: stack.engineUrl,
+    tell: (who, { text, tone }) => narrator.tell(who, text, tone),
+  })
+  narrator.print(
+    `${colors.bold('Stepwell')}: functions that survive kill -9. All of it happens in ${show(DEMO_FOLDER)}.`,
+  )
+
+  const interrupted = new Promise<'interrupted'>(resolve => {
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('interrupted'))
+  })
+  const story = tellStory({ stack, narrator, watcher, hookSecret: HOOK_SECRET }).then(
+    () => 'told' as const,
+    (error: unknown) => ({ error }),
+  )
+  const end = await Promise.race([story, interrupted])
+  // After an interruption the story still runs into stopped processes: nobody wants to read about that.
+  narrator.hush()
+  await watcher.stop()
+  await stack.stop()
+  if (end === 'told') {
+    const what = isKept ? `The ledger and the logs are in ${show(DEMO_FOLDER)}.` : `${show(DEMO_FOLDER)} is removed.`
+    console.log(colors.dim(`\n   Everything is stopped. ${what}`))
+  } else if (end === 'interrupted') {
+    console.error('\nInterrupted. Everything is stopped.')
+  } else {
+    explain(end.error)
+  }
+  if (!isKept) removeFolder(DEMO_FOLDER)
+  return end === 'told' ? EXIT.ok : end === 'interrupted' ? EXIT.interrupted : EXIT.failed
+}
+
+function explain(error: unknown): void {
+  console.error(colors.red(`\nThe demo failed. ${error instanceof Error ? error.message : String(error)}`))
+  for (const name of ['engine', 'app']) {
+    const child = children.findLast(candidate => candidate.name === name)
+    if (child !== undefined) console.error(`\nThe end of the ${name}'s log:\n${child.logTail()}`)
+  }
+}
+
+/** A demo that was killed could not tidy up. */
+async function clearLastDemo(): Promise<void> {
+  if (!existsSync(DEMO_FOLDER)) return
+  await killStarted(findStarted(DEMO_FOLDER))
+  await stopPostgres(join(home, 'pgdata'))
+  removeFolder(DEMO_FOLDER)
+}
+
+function show(folder: string): string {
+  return relative(ROOT, folder)
+}
