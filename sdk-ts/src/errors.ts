@@ -1,5 +1,5 @@
 /** Everything that this SDK throws, and the two errors that a step body throws to say how it wants to be retried. */
-import { type Duration, type ErrorCode, formatDuration, parseDuration } from '@stepwell/protocol'
+import { type Duration, type ErrorCode, formatDuration, LIMITS, parseDuration } from '@stepwell/protocol'
 
 /** What an error answer of the engine tells besides its code and message. */
 export interface StepwellErrorDetails {
@@ -89,7 +89,7 @@ export class RetryAfterError extends Error {
 function msUntil(instant: Date): number {
   const ms = instant.getTime() - Date.now()
   if (Number.isNaN(ms)) throw new RangeError('The delay of a RetryAfterError is an invalid Date.')
-  return Math.max(0, ms)
+  return Math.min(LIMITS.durationMs, Math.max(0, ms))
 }
 
 /** The same id twice at a time: the second one would take the first one's result. */

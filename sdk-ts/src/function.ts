@@ -1,6 +1,7 @@
 /** What a durable function is: an id, a trigger, a policy and a handler, as plain data. */
 import { LIMITS, type RetryPolicy } from '@stepwell/protocol'
 import type { EventMap, EventName, SchemaEvent, TypedEvent, UntypedEvents } from './event-types.ts'
+import { isName } from './names.ts'
 import { type Retries, toRetryPolicy } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { Step } from './step-tools.ts'
@@ -75,8 +76,8 @@ export function createFunction(options: {
   if (typeof trigger?.event !== 'string' || trigger.event === '') {
     throw new TypeError(`Function "${id}" has no trigger. Say what starts it: trigger: { event: "user.created" }.`)
   }
-  if (trigger.event.length > LIMITS.eventNameChars) {
-    throw new TypeError(`The event name of function "${id}" is longer than ${LIMITS.eventNameChars} characters.`)
+  if (!isName(trigger.event, LIMITS.eventNameChars)) {
+    throw new TypeError(`The event name of function "${id}" is no text of 1 to ${LIMITS.eventNameChars} characters.`)
   }
   if (trigger.schema !== undefined && typeof trigger.schema['~standard']?.validate !== 'function') {
     throw new TypeError(`The schema of function "${id}" is not a Standard Schema. Pass one of zod, valibot or arktype.`)

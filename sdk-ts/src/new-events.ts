@@ -1,7 +1,9 @@
 /** Checks events that are about to be sent, and turns them into the text that travels. */
 import { LIMITS, type NewEvent } from '@stepwell/protocol'
 import { StepwellError } from './errors.ts'
+import { toInstantText } from './instants.ts'
 import { fits, toJsonText } from './json.ts'
+import { isName } from './names.ts'
 
 /** Room for what stands around the events in a body. */
 const ENVELOPE_BYTES = 4_096
@@ -36,13 +38,23 @@ function toEventText(event: unknown, where: string): string {
     )
   }
   const { name, data, id, ts } = event as Partial<NewEvent>
-  if (typeof name !== 'string' || name === '')
-    throw new StepwellError('body_invalid', `${where}: the event has no name.`)
+  if (!isName(name, LIMITS.eventNameChars)) {
+    const message = `${where}: an event needs a name of 1 to ${LIMITS.eventNameChars} characters.`
+    throw new StepwellError('body_invalid', message)
+  }
+  if (id !== undefined && !isName(id, LIMITS.eventIdChars)) {
+    const message = `${where}: the id of event "${name}" is no text of 1 to ${LIMITS.eventIdChars} characters.`
+    throw new StepwellError('body_invalid', message)
+  }
+  if (ts !== undefined && toInstantText(ts) === null) {
+    const message = `${where}: the ts of event "${name}" is no instant. Use ISO 8601 with a zone (2026-01-31T12:00:00Z).`
+    throw new StepwellError('body_invalid', message)
+  }
   const dataText = toJsonText(data, `The data of event "${name}" (${where})`)
   if (dataText !== undefined && !fits(dataText, LIMITS.eventBytes)) {
     const message = `The data of event "${name}" (${where}) has more than ${LIMITS.eventBytes} bytes. Store it elsewhere and send a reference.`
     throw new StepwellError('event_too_large', message)
   }
-  const rest = JSON.stringify({ name, id, ts })
+  const rest = JSON.stringify({ name, id, ts: ts === undefined ? ts : toInstantText(ts) })
   return dataText === undefined ? rest : `${rest.slice(0, -1)},"data":${dataText}}`
 }

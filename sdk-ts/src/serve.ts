@@ -8,8 +8,10 @@ import { HttpClient } from './http-client.ts'
 import { type EndpointAnswer, type EndpointRequest, problemAnswer } from './http-message.ts'
 import { Keys, type SigningKey } from './keys.ts'
 import { fromNode, toNode } from './node-adapter.ts'
+import { RejectionGuard } from './rejection-guard.ts'
 import { Reporter } from './reporter.ts'
-import { BodyPlaces, RunningBodies } from './step-body.ts'
+import { Scopes } from './scopes.ts'
+import { BodyPlaces } from './step-body.ts'
 import { executeTurn } from './turn.ts'
 
 /** How an endpoint is set up. */
@@ -25,9 +27,10 @@ export interface ServeOptions {
 
 /** What `serve` gives: a handler for hono, node:http, express and everything that takes a fetch handler. */
 export interface Endpoint {
-  (request: Request): Promise<Response>
-  (context: { req: { raw: Request } }): Promise<Response>
   (incoming: IncomingMessage, outgoing: ServerResponse): Promise<void>
+  (request: Request): Promise<Response>
+  // Last: hono infers what a handler gives from the last signature.
+  (context: { req: { raw: Request } }): Promise<Response>
 }
 
 const DEFAULT_CONCURRENCY = 100
@@ -69,7 +72,8 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
   }
   const client = new HttpClient()
   const places = new BodyPlaces(concurrency)
-  const running = new RunningBodies()
+  const scopes = new Scopes()
+  const guard = new RejectionGuard(scopes)
   const reporters = new Map<string, Reporter>()
 
   function reporterFor(turn: Turn, secrets: readonly string[]): Reporter {
@@ -88,9 +92,14 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
     functions: indexById(functions),
     keys: new Keys(signingKey),
     replayGuard: createReplayGuard(),
-    execute: (turn, definition, secrets) => {
+    execute: async (turn, definition, secrets) => {
       const deliver = (text: string) => reporterFor(turn, secrets).report(text)
-      return executeTurn({ turn, definition, deliver, places, running })
+      guard.enter()
+      try {
+        return await executeTurn({ turn, definition, deliver, places, scopes })
+      } finally {
+        guard.leave()
+      }
     },
   }
 }

@@ -1,8 +1,8 @@
 /** Runs the body of a step once: what it is given, how many run at a time, and what its end becomes on the wire. */
-import { AsyncLocalStorage } from 'node:async_hooks'
 import { NonRetriableError, nestedStep, RetryAfterError, type StepwellError } from './errors.ts'
 import { toOutputText } from './json.ts'
 import type { StepEnd } from './op-text.ts'
+import type { Scopes } from './scopes.ts'
 import { toWireError } from './wire-error.ts'
 
 /** What a step body is given. */
@@ -52,10 +52,10 @@ export class BodyExecution implements StepContext {
   }
 
   /** Runs the body to its end. Never rejects. */
-  async run(body: (context: StepContext) => unknown, running: RunningBodies): Promise<StepEnd> {
+  async run(body: (context: StepContext) => unknown, scopes: Scopes): Promise<StepEnd> {
     let value: unknown
     try {
-      value = await running.run(this, body)
+      value = await scopes.runBody(this, body)
     } catch (error) {
       if (this.#misuse === null) return { error: toWireError(error), ...wishOf(error) }
     }
@@ -66,21 +66,6 @@ export class BodyExecution implements StepContext {
       // The same body would be refused again.
       return { error: toWireError(refusal), isFinal: true }
     }
-  }
-}
-
-/** Knows in which body the code that asks runs, also after an await in it. One for every `serve`. */
-export class RunningBodies {
-  readonly #storage = new AsyncLocalStorage<BodyExecution>()
-
-  /** Calls the body so that `current` finds it. */
-  run(execution: BodyExecution, body: (context: StepContext) => unknown): unknown {
-    return this.#storage.run(execution, body, execution)
-  }
-
-  /** The body that the caller runs in. */
-  current(): BodyExecution | undefined {
-    return this.#storage.getStore()
   }
 }
 

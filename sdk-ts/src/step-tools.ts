@@ -3,7 +3,9 @@ import { checkStepId, type Duration, LIMITS, type Match, parseDuration, type Ret
 import type { StepBody, Wanted } from './ask.ts'
 import { StepwellError } from './errors.ts'
 import type { EventMap, EventName, SchemaEvent, TypedEvent, TypedNewEvent, UntypedEvents } from './event-types.ts'
+import { toInstantText } from './instants.ts'
 import type { Jsonified } from './jsonified.ts'
+import { isName } from './names.ts'
 import { toEventsText } from './new-events.ts'
 import { type Retries, toRetryPolicy } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
@@ -104,18 +106,20 @@ function readDuration(duration: Duration, where: string): number {
 }
 
 function readInstant(id: string, instant: Date | string | number): string {
-  const date = new Date(instant)
-  if (Number.isNaN(date.getTime())) {
-    const message = `step.sleepUntil "${id}": ${JSON.stringify(instant)} is no instant. Pass a Date, ISO 8601 or milliseconds.`
-    throw new StepwellError('duration_invalid', message)
-  }
-  return date.toISOString()
+  const text = toInstantText(instant)
+  if (text !== null) return text
+  const shown = instant instanceof Date ? 'an invalid Date' : JSON.stringify(instant)
+  throw new StepwellError(
+    'duration_invalid',
+    `step.sleepUntil "${id}": ${shown} is no instant. Pass a Date, milliseconds, or ISO 8601 with a zone (2026-01-31T12:00:00Z).`,
+  )
 }
 
 function readWait(id: string, options: WaitOptions & { schema?: StandardSchema }): Wanted {
   const { event, match = {}, timeout, schema } = options
-  if (typeof event !== 'string' || event === '' || event.length > LIMITS.eventNameChars) {
-    throw new StepwellError('match_invalid', `step.waitForEvent "${id}" needs the name of an event.`)
+  if (!isName(event, LIMITS.eventNameChars)) {
+    const message = `step.waitForEvent "${id}" needs the name of an event: 1 to ${LIMITS.eventNameChars} characters.`
+    throw new StepwellError('match_invalid', message)
   }
   checkMatch(id, match)
   const timeoutMs = timeout === undefined ? undefined : readDuration(timeout, `step.waitForEvent "${id}"`)
@@ -128,8 +132,8 @@ function checkMatch(id: string, match: Match): void {
     throw matchInvalid(id, `it has ${paths.length} paths; at most ${LIMITS.matchPaths} are allowed`)
   }
   for (const [path, value] of paths) {
-    if (path === '' || path.length > LIMITS.matchPathChars) {
-      throw matchInvalid(id, `a path has ${path.length} characters; it needs 1 to ${LIMITS.matchPathChars}`)
+    if (!isName(path, LIMITS.matchPathChars)) {
+      throw matchInvalid(id, `a path is no text of 1 to ${LIMITS.matchPathChars} characters`)
     }
     const isScalar = value === null || ['string', 'boolean'].includes(typeof value) || Number.isFinite(value)
     if (!isScalar) {

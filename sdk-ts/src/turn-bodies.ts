@@ -3,14 +3,15 @@ import type { Turn } from '@stepwell/protocol'
 import type { Slot } from './memo.ts'
 import { stepOpText } from './op-text.ts'
 import type { Outbox } from './outbox.ts'
-import { BodyExecution, type BodyPlaces, type RunningBodies } from './step-body.ts'
+import type { Scopes } from './scopes.ts'
+import { BodyExecution, type BodyPlaces } from './step-body.ts'
 
 /** Starts the bodies of a turn as places in the process become free, and puts their ops into the outbox. */
 export class TurnBodies {
   readonly #turn: Turn
   readonly #outbox: Outbox
   readonly #places: BodyPlaces
-  readonly #running: RunningBodies
+  readonly #scopes: Scopes
   readonly #turnStartedAtMs = performance.now()
   readonly #onChange: () => void
   readonly #executing = new Set<BodyExecution>()
@@ -24,13 +25,13 @@ export class TurnBodies {
     turn: Turn
     outbox: Outbox
     places: BodyPlaces
-    running: RunningBodies
+    scopes: Scopes
     onChange: () => void
   }) {
     this.#turn = input.turn
     this.#outbox = input.outbox
     this.#places = input.places
-    this.#running = input.running
+    this.#scopes = input.scopes
     this.#onChange = input.onChange
   }
 
@@ -86,7 +87,7 @@ export class TurnBodies {
     this.#executing.add(execution)
     this.hasStarted = true
     const startedAtMs = performance.now()
-    const end = await execution.run(body, this.#running)
+    const end = await execution.run(body, this.#scopes)
     const endedAtMs = performance.now()
     this.#executing.delete(execution)
     this.#places.release()

@@ -11,6 +11,7 @@ import { validateEvent } from './event-schema.ts'
 import type { DurableFunction } from './function.ts'
 import { nextMacrotask } from './macrotask.ts'
 import type { Arrival, Memo } from './memo.ts'
+import { HandlerScope, type Scopes } from './scopes.ts'
 import { createStep } from './step-tools.ts'
 
 /** How a handler ended. */
@@ -30,6 +31,8 @@ export class TurnHandler {
   readonly #turn: Turn
   readonly #definition: DurableFunction
   readonly #memo: Memo
+  readonly #scopes: Scopes
+  readonly #scope = new HandlerScope()
   readonly #ask: (id: string, wanted: Wanted) => Promise<unknown>
   readonly #nextChange: () => Promise<void>
   readonly #wake: () => void
@@ -44,6 +47,7 @@ export class TurnHandler {
     turn: Turn
     definition: DurableFunction
     memo: Memo
+    scopes: Scopes
     budgetEndsAtMs: number
     ask: (id: string, wanted: Wanted) => Promise<unknown>
     nextChange: () => Promise<void>
@@ -52,6 +56,7 @@ export class TurnHandler {
     this.#turn = input.turn
     this.#definition = input.definition
     this.#memo = input.memo
+    this.#scopes = input.scopes
     this.#budgetEndsAtMs = input.budgetEndsAtMs
     this.#ask = input.ask
     this.#nextChange = input.nextChange
@@ -100,7 +105,7 @@ export class TurnHandler {
     const { id, generation } = this.#turn.run
     // The types of a context are checked where the handler is declared; here it is whatever came in.
     const context = { event, step, run: { id, generation } } as never
-    void this.#run(context)
+    void this.#scopes.runHandler(this.#scope, () => this.#run(context))
     await this.#letRun()
   }
 
@@ -135,7 +140,18 @@ export class TurnHandler {
     } catch (error) {
       this.end = { error }
     }
+    // What the handler looked at last is told as handled only after the microtasks of now.
+    void nextMacrotask().then(() => this.#warnOfUnhandled())
     this.#wake()
+  }
+
+  /** Branches that failed, and that the handler has not looked at although it has ended. */
+  #warnOfUnhandled(): void {
+    for (const reason of this.#scope.unhandled.values()) {
+      const why = reason instanceof Error ? `${reason.name}: ${reason.message}` : String(reason)
+      const message = `A branch of function "${this.#definition.id}" failed and nothing awaited it: ${why}`
+      process.emitWarning(message, { type: 'StepwellWarning', detail: 'Await what a handler starts, or catch it.' })
+    }
   }
 
   /** When this entry was recorded its key had been asked for; so whatever the handler awaits now, the ask follows. */

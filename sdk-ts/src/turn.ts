@@ -19,7 +19,8 @@ import { type Arrival, Memo } from './memo.ts'
 import { askOpText, failOpText, finishOpText } from './op-text.ts'
 import { Outbox } from './outbox.ts'
 import type { ReportAnswer } from './reporter.ts'
-import type { BodyPlaces, RunningBodies } from './step-body.ts'
+import type { Scopes } from './scopes.ts'
+import type { BodyPlaces } from './step-body.ts'
 import { TurnBodies } from './turn-bodies.ts'
 import { type HandlerEnd, TurnHandler } from './turn-handler.ts'
 import { TurnReports } from './turn-reports.ts'
@@ -32,7 +33,7 @@ export interface TurnInput {
   /** Delivers the text of a report while the turn runs. Never rejects. */
   deliver: (text: string) => Promise<ReportAnswer>
   places: BodyPlaces
-  running: RunningBodies
+  scopes: Scopes
 }
 
 /** How a turn ended: with its last report, or with nothing to say because another process has the run. */
@@ -54,7 +55,7 @@ class TurnExecution {
   readonly #definition: DurableFunction
   readonly #alarm = new Alarm()
   readonly #memo = new Memo(() => this.#alarm.wake())
-  readonly #running: RunningBodies
+  readonly #scopes: Scopes
   readonly #outbox: Outbox
   readonly #handler: TurnHandler
   readonly #bodies: TurnBodies
@@ -70,7 +71,7 @@ class TurnExecution {
     const wake = () => this.#alarm.wake()
     this.#turn = turn
     this.#definition = definition
-    this.#running = input.running
+    this.#scopes = input.scopes
     this.#inbox = [...turn.journal]
     this.#arrival = { nowMs: this.#startedAtMs, at: turn.journal.at(-1)?.at ?? '' }
     this.#budgetEndsAtMs = this.#startedAtMs + turn.budgetMs
@@ -81,6 +82,7 @@ class TurnExecution {
     this.#handler = new TurnHandler({
       turn,
       definition,
+      scopes: input.scopes,
       memo: this.#memo,
       budgetEndsAtMs: this.#budgetEndsAtMs,
       ask: (id, wanted) => this.#ask(id, wanted),
@@ -141,7 +143,7 @@ class TurnExecution {
   }
 
   #ask(id: string, wanted: Wanted): Promise<unknown> {
-    const body = this.#running.current()
+    const body = this.#scopes.currentBody()
     if (body !== undefined && this.#bodies.has(body)) throw body.refuseNested(id)
     // A branch that outlives the handler or the turn waits for ever: nothing refers to it, so it is collected.
     if (this.#handler.end !== null || this.#isClosed) return new Promise(() => {})

@@ -21,11 +21,11 @@ function describeThrown(thrown: unknown, depthLeft: number): WireError {
     const { name, message, stack, code } = thrown
     const cause = depthLeft > 0 ? causeOf(thrown) : undefined
     return {
-      name: typeof name === 'string' && name !== '' ? cut(name, LIMITS.errorMessageChars) : 'Error',
+      name: typeof name === 'string' && name !== '' ? cut(name, LIMITS.errorNameChars) : 'Error',
       message: cut(String(message), LIMITS.errorMessageChars),
       ...(typeof stack === 'string' && stack !== '' && { stack: cut(stack, LIMITS.errorStackChars) }),
       ...((typeof code === 'string' || typeof code === 'number') && {
-        code: cut(String(code), LIMITS.errorMessageChars),
+        code: cut(String(code), LIMITS.errorCodeChars),
       }),
       ...(cause !== undefined && { cause: describeThrown(cause, depthLeft - 1) }),
     }
