@@ -170,8 +170,8 @@ export class EngineDouble {
     }
     if (trouble === 'not-holder') return { run: run.id, n, status: 421, code: 'not_holder', message: 'not here' }
     if (run.lastAck?.n === n) return run.lastAck
-    const from = run.journal.length
     const wish = this.onReport?.(report, run) ?? undefined
+    const from = run.journal.length
     run.deliver()
     for (const op of report.ops) recordOp(run, op)
     const entries = run.journal.slice(from).map(entry => withoutSentOutput(entry, report.ops))

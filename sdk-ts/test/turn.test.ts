@@ -1,88 +1,273 @@
-import { afterEach, describe, expect, test } from 'vitest'
-import { createFunction, type HandlerContext, serve, type TypedEvent, type UntypedEvents } from '../src/index.ts'
-import { EngineDouble, KEY } from './engine-double.ts'
+import { execFile } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+import type { StepContext } from '../src/index.ts'
+import { anEngine, aSignal } from './harness.ts'
 
-const engines: EngineDouble[] = []
-afterEach(async () => {
-  for (const engine of engines.splice(0)) await engine.close()
+test('the sample of the front page runs to its end', async () => {
+  const mails: unknown[] = []
+  const loads: unknown[] = []
+  const engine = await anEngine(async ({ event, step }) => {
+    const user = await step.run('load-user', () => {
+      loads.push(event.data.id)
+      return { id: event.data.id, name: 'Ada' }
+    })
+    await step.sleep('cooldown', '2d')
+    const ok = await step.waitForEvent('approve', {
+      event: 'approval.received',
+      match: { userId: user.id },
+      timeout: '7d',
+    })
+    await step.run('send-email', () => mails.push(user))
+    return { approved: ok !== null }
+  })
+  const run = engine.start('fn', { name: 'user.created', data: { id: 1 } })
+
+  const first = await engine.turn(run)
+  run.letNextDueArrive()
+  const second = await engine.turn(run)
+  run.sendEvent({ name: 'approval.received', data: { userId: 1 } })
+  await engine.turn(run)
+
+  expect(first).toMatchObject({ state: 'waiting', ops: [{ op: 'sleep', key: 'cooldown', saw: 2, ms: 172_800_000 }] })
+  expect(second).toMatchObject({
+    state: 'waiting',
+    ops: [{ op: 'wait', key: 'approve', saw: 4, match: { userId: 1 }, timeoutMs: 604_800_000 }],
+  })
+  expect(run.ended).toEqual({ output: { approved: true } })
+  expect(mails).toEqual([{ id: 1, name: 'Ada' }])
+  expect(loads).toEqual([1])
 })
 
-type Handler = (context: HandlerContext<TypedEvent<UntypedEvents>>) => unknown
+test('a wait that times out gives null', async () => {
+  const engine = await anEngine(({ step }) =>
+    step.waitForEvent('approve', { event: 'approval.received', timeout: '7d' }),
+  )
 
-function aFunction(handler: Handler, id = 'fn') {
-  return createFunction({ id, trigger: { event: 'test.started' }, handler })
-}
+  const run = await engine.drive(engine.start('fn'))
 
-async function anEngine(...handlers: Handler[]): Promise<EngineDouble> {
-  const functions = handlers.map((handler, at) => aFunction(handler, at === 0 ? 'fn' : `fn${at + 1}`))
-  const engine = await new EngineDouble(serve(functions, { signingKey: KEY })).open()
-  engines.push(engine)
-  return engine
-}
+  expect(run.ended).toEqual({ output: null })
+})
 
-describe('a turn', () => {
-  test('runs the sample of the front page to its end', async () => {
-    const mails: unknown[] = []
-    const loads: unknown[] = []
-    const engine = await anEngine(async ({ event, step }) => {
-      const user = await step.run('load-user', () => {
-        loads.push(event.data.id)
-        return { id: event.data.id, name: 'Ada' }
-      })
-      await step.sleep('cooldown', '2d')
-      const ok = await step.waitForEvent('approve', {
-        event: 'approval.received',
-        match: { userId: user.id },
-        timeout: '7d',
-      })
-      await step.run('send-email', () => mails.push(user))
-      return { approved: ok !== null }
+test('each step is recorded before the next one starts, in one turn', async () => {
+  const entriesAtStart: number[] = []
+  const engine = await anEngine(async ({ step }) => {
+    for (let at = 0; at < 4; at += 1) await step.run('next', () => entriesAtStart.push(run.journal.length))
+  })
+  const run = engine.start('fn')
+
+  await engine.turn(run)
+
+  expect(run.ended).toEqual({})
+  expect(entriesAtStart).toEqual([1, 2, 3, 4])
+  expect(run.journal.map(entry => ('key' in entry ? entry.key : ''))).toEqual([
+    '',
+    'next',
+    'next#2',
+    'next#3',
+    'next#4',
+  ])
+})
+
+test('a body is given its attempt, a signal and a key for idempotency', async () => {
+  const contexts: StepContext[] = []
+  const engine = await anEngine(async ({ step }) => {
+    await step.run('charge', context => {
+      contexts.push(context)
+      if (context.attempt < 3) throw new Error('not yet')
     })
-    const run = engine.start('fn', { name: 'user.created', data: { id: 1 } })
-
-    expect((await engine.turn(run)).state).toBe('waiting')
-    run.letNextDueArrive()
-    expect((await engine.turn(run)).state).toBe('waiting')
-    run.sendEvent({ name: 'approval.received', data: { userId: 1 } })
-    await engine.turn(run)
-
-    expect(run.ended).toEqual({ output: { approved: true } })
-    expect(mails).toEqual([{ id: 1, name: 'Ada' }])
-    expect(loads).toEqual([1])
-    expect(run.types()).toEqual([
-      'run_started',
-      'step_completed',
-      'sleep_started',
-      'sleep_completed',
-      'wait_opened',
-      'wait_matched',
-      'step_completed',
-    ])
+    await step.run('charge', context => void contexts.push(context))
   })
 
-  test('runs steps one after the other in one turn, each recorded before the next starts', async () => {
-    const seen: number[] = []
-    const engine = await anEngine(async ({ step }) => {
-      for (let at = 0; at < 5; at += 1) {
-        await step.run('next', () => {
-          seen.push(run.journal.length)
-          return at
-        })
-      }
-      return 'end'
-    })
-    const run = engine.start('fn')
+  await engine.drive(engine.start('fn'))
 
-    await engine.turn(run)
+  expect(contexts.map(({ attempt, idempotencyKey }) => [attempt, idempotencyKey])).toEqual([
+    [1, 'run_1:1:charge'],
+    [2, 'run_1:1:charge'],
+    [3, 'run_1:1:charge'],
+    [1, 'run_1:1:charge#2'],
+  ])
+  expect(contexts[0]?.signal.aborted).toBe(false)
+})
 
-    expect(run.ended).toEqual({ output: 'end' })
-    expect(seen).toEqual([1, 2, 3, 4, 5])
-    expect(run.journal.slice(1).map(entry => 'key' in entry && entry.key)).toEqual([
-      'next',
-      'next#2',
-      'next#3',
-      'next#4',
-      'next#5',
-    ])
+test('sleepUntil takes a Date, a text and milliseconds', async () => {
+  const instant = '2026-03-01T12:00:00.000Z'
+  const engine = await anEngine(({ step }) =>
+    Promise.all([
+      step.sleepUntil('date', new Date(instant)),
+      step.sleepUntil('text', instant),
+      step.sleepUntil('number', Date.parse(instant)),
+    ]),
+  )
+
+  const report = await engine.turn(engine.start('fn'))
+
+  expect(report.ops).toMatchObject([
+    { key: 'date', until: instant },
+    { key: 'text', until: instant },
+    { key: 'number', until: instant },
+  ])
+})
+
+test('sendEvent gives the ids of the events and goes on in the same turn', async () => {
+  const engine = await anEngine(async ({ step }) => {
+    const one = await step.sendEvent('one', { name: 'a', data: { n: 1 } })
+    const two = await step.sendEvent('two', [{ name: 'b', id: 'mine' }, { name: 'c' }])
+    return [...one, ...two]
   })
+  const run = engine.start('fn')
+
+  await engine.turn(run)
+
+  expect(run.ended).toEqual({ output: ['evt_one_0', 'mine', 'evt_two_1'] })
+  expect(engine.batches.flatMap(batch => batch.reports.flatMap(report => report.ops))).toMatchObject([
+    { op: 'send', key: 'one', events: [{ name: 'a', data: { n: 1 } }] },
+    { op: 'send', key: 'two', events: [{ name: 'b', id: 'mine' }, { name: 'c' }] },
+  ])
+})
+
+test('what is sent is what was passed, whatever happens to the object later', async () => {
+  const engine = await anEngine(async ({ step }) => {
+    const data = { n: 1 }
+    const sent = step.sendEvent('send', { name: 'a', data })
+    data.n = 2
+    await sent
+  })
+
+  await engine.turn(engine.start('fn'))
+
+  expect(engine.batches[0]?.reports[0]?.ops).toMatchObject([{ events: [{ data: { n: 1 } }] }])
+})
+
+test('a thousand steps one after the other', async () => {
+  const engine = await anEngine(async ({ step }) => {
+    let sum = 0
+    for (let n = 0; n < 1_000; n += 1) sum += await step.run('add', () => n)
+    return sum
+  })
+  const run = engine.start('fn')
+
+  await engine.turn(run, { budgetMs: 60_000 })
+
+  expect(run.ended).toEqual({ output: 499_500 })
+  expect(engine.turns).toHaveLength(1)
+})
+
+test('five hundred steps at once take few reports', async () => {
+  const engine = await anEngine(({ step }) =>
+    Promise.all(Array.from({ length: 500 }, (_, n) => step.run(`n-${n}`, () => n))),
+  )
+  const run = engine.start('fn')
+
+  await engine.turn(run)
+
+  expect(run.ended).toEqual({ output: Array.from({ length: 500 }, (_, n) => n) })
+  expect(engine.batches.length).toBeLessThan(10)
+})
+
+test('no more bodies run at a time than concurrency allows, over all turns of the process', async () => {
+  let running = 0
+  let most = 0
+  const engine = await anEngine(
+    ({ step }) =>
+      Promise.all(
+        Array.from({ length: 10 }, (_, n) =>
+          step.run(`n-${n}`, async () => {
+            running += 1
+            most = Math.max(most, running)
+            await new Promise(resolve => setImmediate(resolve))
+            running -= 1
+          }),
+        ),
+      ),
+    { concurrency: 3 },
+  )
+
+  await Promise.all([1, 2, 3].map(() => engine.drive(engine.start('fn'))))
+
+  expect(most).toBe(3)
+})
+
+test('a handler that awaits something that is no step is waited for', async () => {
+  const timer = () => new Promise(resolve => setTimeout(resolve, 5))
+  const engine = await anEngine(async ({ step }) => {
+    await timer()
+    const a = await step.run('a', () => 'a')
+    await timer()
+    return a + (await step.run('b', () => 'b'))
+  })
+  const run = engine.start('fn')
+
+  await engine.turn(run)
+
+  expect(run.ended).toEqual({ output: 'ab' })
+  expect(engine.turns).toHaveLength(1)
+})
+
+test('a handler that awaits something else while another branch waits is not given up', async () => {
+  const engine = await anEngine(async ({ step }) => {
+    await Promise.race([step.waitForEvent('never', { event: 'never' }), step.run('a', () => 'a')])
+    await crypto.subtle.digest('SHA-256', new Uint8Array(8))
+    await step.run('b', () => 'b')
+    await crypto.subtle.digest('SHA-256', new Uint8Array(8))
+    return 'end'
+  })
+  const run = engine.start('fn')
+
+  await engine.turn(run)
+  const again = structuredClone(run.journal)
+  const replayed = engine.start('fn')
+  replayed.journal = again
+  await engine.turn(replayed)
+
+  expect(run.ended).toEqual({ output: 'end' })
+  expect(replayed.ended).toEqual({ output: 'end' })
+})
+
+test('branches that fail unobserved do not end the process', async () => {
+  const crash = fileURLToPath(new URL('crash.ts', import.meta.url))
+
+  const { stdout, stderr } = await promisify(execFile)('npx', ['tsx', crash, 'floating'])
+
+  expect(stdout).toContain('{"output":"caught late broke"}')
+  expect(stderr).toContain('thrown by the handler itself')
+  expect(stderr).not.toContain('late broke')
+}, 30_000)
+
+test('a rejection that is none of a handler still ends the process', async () => {
+  const crash = fileURLToPath(new URL('crash.ts', import.meta.url))
+
+  const ended = promisify(execFile)('npx', ['tsx', crash, 'outside'])
+
+  await expect(ended).rejects.toMatchObject({ code: 1, stderr: expect.stringContaining('not a promise of a handler') })
+}, 30_000)
+
+test('steps that are not awaited run while the handler goes on, and are forgotten when it ends', async () => {
+  const gate = aSignal()
+  const signals: AbortSignal[] = []
+  const engine = await anEngine(async ({ step }) => {
+    void step.run('forgotten', async ({ signal }) => {
+      signals.push(signal)
+      await gate.promise
+    })
+    return step.run('awaited', () => 'done')
+  })
+  const run = engine.start('fn')
+
+  await engine.turn(run)
+  gate.resolve()
+
+  expect(run.ended).toEqual({ output: 'done' })
+  expect(signals[0]?.aborted).toBe(true)
+  expect(run.types()).toEqual(['run_started', 'step_completed'])
+})
+
+test('an app can be served twice in one process', async () => {
+  const engine = await anEngine(({ step }) => step.run('a', () => 1))
+  const other = await anEngine(({ step }) => step.run('a', () => 2))
+
+  const runs = await Promise.all([engine.drive(engine.start('fn')), other.drive(other.start('fn'))])
+
+  expect(runs.map(run => run.ended)).toEqual([{ output: 1 }, { output: 2 }])
 })
