@@ -12,7 +12,7 @@ import { startWorker, type Worker } from './loops/worker.ts'
 import { type Connection, closePools, openPools, type Pools } from './store/db.ts'
 import { findRunnable, forgetOtherWorkers, heartbeat, release } from './store/queue.ts'
 import { listWorkspaces } from './store/workspaces.ts'
-import { createAdvanceRun } from './usecases/advance-runs.ts'
+import { type AdvanceDeps, createAdvanceRun } from './usecases/advance-runs.ts'
 import { Catalogs } from './usecases/catalogs.ts'
 import { claimRuns } from './usecases/claim-runs.ts'
 import { Shapes } from './usecases/ensure-shape.ts'
@@ -37,6 +37,8 @@ export interface EngineOptions {
   turnTimeoutMs?: number
   /** Nobody else can be running on this database: leases of other workers are void at once. */
   isAlone?: boolean
+  /** Told after the commit that ended a turn. Must be quick and must not throw. */
+  onSettled?: AdvanceDeps['onSettled']
 }
 
 export interface Engine {
@@ -52,8 +54,11 @@ export interface Engine {
   /** Takes work. */
   start(): Promise<void>
   isDraining(): boolean
-  /** Stops claiming, lets turns settle for at most `drainMs`, hands back the rest, closes connections. */
-  stop(drainMs: number): Promise<void>
+  /**
+   * Stops claiming, lets turns settle for at most `drainMs`, hands back the rest, closes connections. `closeEdges` runs
+   * between: when no turn needs the API any more, and before the API's database goes.
+   */
+  stop(drainMs: number, closeEdges?: () => Promise<void>): Promise<void>
 }
 
 export const ENGINE_DEFAULTS = { capacity: 256, leaseMs: 10_000, budgetMs: 20_000, turnTimeoutMs: 30_000 } as const
@@ -94,6 +99,7 @@ export function createEngine(options: EngineOptions): Engine {
     dice: Math.random,
     wake,
     wakeAt,
+    onSettled: options.onSettled,
   })
   const reports: TakeReportsDeps = { sql: pools.read, held, worker: workerId, advanceRun, isDraining: () => isDraining }
   const turns = {
@@ -148,7 +154,7 @@ export function createEngine(options: EngineOptions): Engine {
       })
       stops = [...loops.map(loop => () => loop.stop()), () => signals.stop()]
     },
-    async stop(drainMs) {
+    async stop(drainMs, closeEdges) {
       isDraining = true
       await worker?.stopClaiming()
       let timer: NodeJS.Timeout | undefined
@@ -157,6 +163,7 @@ export function createEngine(options: EngineOptions): Engine {
       })
       await Promise.race([worker?.idle(), late])
       clearTimeout(timer)
+      await closeEdges?.()
       await Promise.all(stops.map(stop => stop()))
       if (worker !== null)
         await release(pools.claim, workerId).catch(error => log.warn({ err: error }, 'leases not handed back'))

@@ -7,7 +7,7 @@
  * the reconciling loop, and the next claim reads what is true.
  */
 
-import type { Change, RecordChange } from '../core/change.ts'
+import type { Change, RecordChange, SettleChange } from '../core/change.ts'
 import { decide } from '../core/decide.ts'
 import { EngineError } from '../core/errors.ts'
 import type { Happening } from '../core/happening.ts'
@@ -33,6 +33,8 @@ export interface AdvanceDeps {
   wake: (ws: WorkspaceId) => void
   /** A wait of the workspace is due then, by the database's clock. */
   wakeAt: (ws: WorkspaceId, dueAtMs: number) => void
+  /** Told after the commit that ended a turn. Must be quick and must not throw. */
+  onSettled?: ((run: HeldRun, settle: SettleChange) => void) | undefined
 }
 
 /** What became of it. `recorded` and `delivered` are the run's new journal entries, each with its seq. */
@@ -215,7 +217,10 @@ function applyToMemory(deps: AdvanceDeps, run: HeldRun, changes: Change[], advan
   else run.snapshot.trouble = null
   for (const change of changes)
     if (change.kind === 'open_wait' && change.dueAtMs !== null) deps.wakeAt(run.ws, change.dueAtMs)
-  if (isSettled) deps.held.drop(run)
+  if (isSettled) {
+    deps.held.drop(run)
+    deps.onSettled?.(run, settle)
+  }
   if (advanced.status === 'requeued') deps.wake(run.ws)
   return { status: 'ok', isSettled, nowMs: advanced.nowMs, entries }
 }

@@ -1,0 +1,168 @@
+/*
+ * What `stepwell dev` tells the person in front of it: that it is ready, what app it found, one line per finished run, and
+ * when runs begin and cease to wait for the app. Nothing is said twice, and a burst of runs becomes a few lines.
+ */
+import type { ErrorCode, SyncAnswer, Trigger } from '@stepwell/protocol'
+import type { SettleChange } from '../core/change.ts'
+import type { Terminal } from './terminal.ts'
+
+const FLUSH_MS = 50
+const LINES_PER_FLUSH = 10
+const MESSAGE_CHARS = 160
+
+/** Troubles with the app as a whole. Others are about one function. */
+const ABOUT_THE_APP: readonly ErrorCode[] = [
+  'app_unknown',
+  'app_unreachable',
+  'app_closed',
+  'app_redirected',
+  'app_status',
+  'app_body_invalid',
+  'app_signature_invalid',
+]
+
+/** A turn that has ended. */
+export interface SettledTurn {
+  function: string
+  runId: string
+  /** Since the run began. */
+  ms: number
+  settle: SettleChange
+}
+
+export interface DevOutput {
+  ready(facts: { url: string; startMs: number; dataDir: string; how: string; appUrl: string | null }): void
+  /** An app has registered, or answers again. */
+  synced(answer: SyncAnswer): void
+  /** The app that is being looked for does not answer. */
+  missing(message: string): void
+  settled(turn: SettledTurn): void
+  note(line: string): void
+  flush(): void
+}
+
+/** Lines for the terminal. */
+export function createDevOutput(terminal: Terminal): DevOutput {
+  const { say, colors } = terminal
+  let ended: SettledTurn[] = []
+  let timer: NodeJS.Timeout | undefined
+  let lastSynced = ''
+  /** What is known not to work, by what it is about. */
+  const troubles = new Map<string, ErrorCode>()
+
+  function flush(): void {
+    clearTimeout(timer)
+    timer = undefined
+    const turns = ended
+    ended = []
+    for (const turn of turns.slice(0, LINES_PER_FLUSH)) say(lineOf(turn))
+    const rest = turns.slice(LINES_PER_FLUSH)
+    if (rest.length === 0) return
+    const failed = rest.filter(turn => turn.settle.step === 'done' && turn.settle.state === 'failed').length
+    const more = `… and ${rest.length} more runs ended`
+    say(colors.dim(failed === 0 ? `${more}, all completed` : `${more}, ${failed} of them failed`))
+  }
+
+  function lineOf({ function: name, runId, ms, settle }: SettledTurn): string {
+    if (settle.step !== 'done') return ''
+    const time = colors.dim(`${Math.round(ms)} ms`)
+    if (settle.state === 'completed') return `${colors.green('✓')} ${name} ${colors.dim(runId)} completed ${time}`
+    return `${colors.red('✗')} ${name} ${colors.dim(runId)} ${colors.red('failed')} ${time} ${messageOf(settle.error)}`
+  }
+
+  function settled(turn: SettledTurn): void {
+    const { settle } = turn
+    if (settle.step === 'trouble') {
+      const { code, message } = settle.trouble
+      const about = ABOUT_THE_APP.includes(code) ? 'app' : turn.function
+      if (troubles.get(about) === code) return
+      troubles.set(about, code)
+      flush()
+      say(`${colors.yellow('…')} ${turn.function} waits: ${plain(message)} Runs go on by themselves when that is over.`)
+      return
+    }
+    const wasInTrouble = troubles.delete('app')
+    const hadTrouble = troubles.delete(turn.function)
+    if (wasInTrouble || hadTrouble) {
+      flush()
+      say(`${colors.green('✓')} ${wasInTrouble ? 'the app answers again' : `${turn.function} goes on`}`)
+    }
+    if (settle.step !== 'done') return
+    ended.push(turn)
+    timer ??= setTimeout(flush, FLUSH_MS)
+  }
+
+  return {
+    ready({ url, startMs, dataDir, how, appUrl }) {
+      say()
+      say(
+        `  ${colors.bold(colors.green('Stepwell'))} is ready at ${colors.cyan(url)} ${colors.dim(`(${seconds(startMs)})`)}`,
+      )
+      say()
+      say(`  Postgres  embedded, ${how === 'created' ? 'new in' : 'data kept in'} ${dataDir}`)
+      if (appUrl === null) {
+        say('  App       looking for your app… start it, and it registers by itself')
+        say(colors.dim('            (or name its endpoint: stepwell dev -u http://localhost:3000/api/stepwell)'))
+      } else {
+        say(`  App       looking for your app at ${appUrl}…`)
+      }
+      say()
+    },
+    synced(answer) {
+      const known = JSON.stringify([answer.url, answer.functions.map(({ id, triggers }) => [id, triggers])])
+      if (known === lastSynced) return
+      const isFirst = lastSynced === ''
+      lastSynced = known
+      flush()
+      if (isFirst) say(`${colors.green('✓')} app found at ${colors.cyan(plain(answer.url))}: ${listOf(answer)}`)
+      else say(`${colors.green('✓')} app at ${colors.cyan(plain(answer.url))}: ${changesOf(answer)}`)
+    },
+    missing(message) {
+      flush()
+      say(`${colors.yellow('…')} still looking: ${plain(message)}`)
+    },
+    settled,
+    note(line) {
+      flush()
+      say(line)
+    },
+    flush,
+  }
+}
+
+function listOf({ functions }: SyncAnswer): string {
+  if (functions.length === 0) return 'it serves no functions yet'
+  const list = functions.map(({ id, triggers }) => `${id} (${triggersOf(triggers)})`).join(', ')
+  return `${functions.length} ${functions.length === 1 ? 'function' : 'functions'}: ${list}`
+}
+
+function changesOf(answer: SyncAnswer): string {
+  const changes = [
+    ...answer.functions
+      .filter(({ change }) => change !== 'unchanged')
+      .map(({ id, triggers, change }) => `${change === 'added' ? '+' : '~'} ${id} (${triggersOf(triggers)})`),
+    ...answer.removed.map(id => `- ${id}`),
+  ]
+  return changes.length === 0 ? listOf(answer) : changes.join(', ')
+}
+
+function triggersOf(triggers: Trigger[]): string {
+  return triggers.length === 0 ? 'no trigger' : triggers.map(trigger => plain(trigger.event)).join(', ')
+}
+
+/** `TypeError: x is not a function`, of a wire error as JSON text. */
+function messageOf(error: string | null): string {
+  if (error === null) return ''
+  const { name, message } = JSON.parse(error) as { name: string; message: string }
+  return plain(`${name}: ${message}`)
+}
+
+/** One line, of no great length, that cannot steer a terminal. */
+function plain(text: string): string {
+  const line = text.replace(/\p{Cc}+/gu, ' ').trim()
+  return line.length > MESSAGE_CHARS ? `${line.slice(0, MESSAGE_CHARS)}…` : line
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`
+}

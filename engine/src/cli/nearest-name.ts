@@ -1,0 +1,30 @@
+/** A word is meant when at most this share of it has to change. */
+const MAX_CHANGED = 0.4
+
+/** Which of the names somebody meant who wrote `word`; null when none is close. */
+export function nearestName(word: string, names: readonly string[]): string | null {
+  let nearest: string | null = null
+  let fewest = Number.POSITIVE_INFINITY
+  for (const name of names) {
+    const changes = editDistance(word.toLowerCase(), name.toLowerCase())
+    if (changes < fewest) {
+      fewest = changes
+      nearest = name
+    }
+  }
+  return nearest !== null && fewest <= Math.max(1, MAX_CHANGED * nearest.length) ? nearest : null
+}
+
+/** Levenshtein: how many characters have to be put in, taken out or replaced. */
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, at) => at)
+  for (let i = 1; i <= a.length; i += 1) {
+    const next = [i]
+    for (let j = 1; j <= b.length; j += 1) {
+      const replaced = (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1)
+      next.push(Math.min(replaced, (row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1))
+    }
+    row = next
+  }
+  return row[b.length] ?? 0
+}

@@ -1,0 +1,69 @@
+import { fingerprint } from '@stepwell/protocol'
+import type { Config } from '../config.ts'
+import { createEngine } from '../engine.ts'
+import { createHttp } from '../http/app.ts'
+import { createLog } from '../log.ts'
+import { migrate } from '../store/migrate.ts'
+import { connectionOf } from './database-url.ts'
+import { listen } from './listen.ts'
+import { explainPort } from './port-taken.ts'
+import { createTerminal } from './terminal.ts'
+import { putKeys } from './workspace-keys.ts'
+import { EXIT, type World } from './world.ts'
+
+const ALL_ADDRESSES = '0.0.0.0'
+
+export interface StartOptions {
+  config: Config
+  databaseUrl: string
+  signingKeys: string[]
+  workspace: string
+}
+
+/** One engine process of many on a Postgres of one's own, until somebody asks it to stop. */
+export async function runStart(world: World, options: StartOptions): Promise<number> {
+  const { config, signingKeys } = options
+  const terminal = createTerminal(world)
+  const log = createLog(config.logLevel ?? 'info')
+  const host = config.host ?? ALL_ADDRESSES
+  const server = await listen([host], config.port).catch(async (error: unknown) => {
+    const message = await explainPort(error, config.port, config.home)
+    if (message === null) throw error
+    terminal.warn(message)
+    return null
+  })
+  if (server === null) return EXIT.failed
+
+  let close = () => server.close()
+  try {
+    const connection = connectionOf(options.databaseUrl)
+    const applied = await migrate(connection)
+    log.info({ applied }, 'database migrated')
+    const selfUrl = config.selfUrl ?? `http://${host === ALL_ADDRESSES ? '127.0.0.1' : host}:${server.port}`
+    if (config.selfUrl === null && host === ALL_ADDRESSES)
+      log.warn({ selfUrl }, 'STEPWELL_SELF_URL is not set: only apps on this machine can send reports')
+    const engine = createEngine({
+      connection,
+      log,
+      selfUrl,
+      capacity: config.concurrency,
+      leaseMs: config.leaseMs,
+      budgetMs: config.turnBudgetMs,
+      turnTimeoutMs: config.turnTimeoutMs,
+    })
+    close = () => engine.stop(config.drainMs, () => server.close())
+    await putKeys(engine.pools.upkeep, options.workspace, signingKeys)
+    server.serve(createHttp({ engine, mode: 'start', log }))
+    await engine.start()
+    log.info(
+      { host, port: server.port, selfUrl, workspace: options.workspace, keys: signingKeys.map(fingerprint) },
+      'engine ready',
+    )
+    const signal = await world.stopAsked
+    log.info({ signal, drainMs: config.drainMs }, 'engine stopping')
+  } finally {
+    await close()
+  }
+  log.info('engine stopped')
+  return EXIT.ok
+}

@@ -1,0 +1,64 @@
+/*
+ * The REST API. A request passes, in this order: its id; in dev, the check that no web page sent it; who asks, which
+ * reads and verifies the raw body; its route. Whatever is thrown on the way becomes a problem document.
+ */
+import { randomBytes } from 'node:crypto'
+import { OpenAPIHono } from '@hono/zod-openapi'
+import { createUuid7, encodeId } from '@stepwell/protocol'
+import { EngineError } from '../core/errors.ts'
+import type { Log } from '../log.ts'
+import { authenticate } from './auth.ts'
+import type { HttpApp, HttpEnv, HttpOptions } from './context.ts'
+import { addEvents } from './events.ts'
+import { addHealth } from './health.ts'
+import { localOnly } from './local-only.ts'
+import { answerProblem } from './problems.ts'
+import { addReports } from './reports.ts'
+import { addRuns } from './runs.ts'
+import { addSync } from './sync.ts'
+
+/** Builds the HTTP side of an engine: a `fetch` function for a server, or for a test without one. */
+export function createHttp(options: HttpOptions): HttpApp {
+  const app: HttpApp = new OpenAPIHono<HttpEnv>()
+  const newUuid = createUuid7({ now: Date.now, random: randomBytes })
+  app.use(async (c, next) => {
+    c.set('requestId', encodeId('req', newUuid()))
+    await next()
+  })
+  if (options.mode === 'dev') app.use(localOnly)
+  app.use('/v1/*', authenticate(options))
+  addHealth(app, options)
+  addEvents(app, options)
+  addReports(app, options)
+  addSync(app, options)
+  addRuns(app, options)
+  refuseOtherMethods(app, options.log)
+  app.notFound(c => answerProblem(c, options.log, notFound(c.req.method, c.req.path)))
+  app.onError((error, c) => answerProblem(c, options.log, error))
+  return app
+}
+
+/** Known paths answer 405 to methods that they do not have. Called when all routes are there. */
+function refuseOtherMethods(app: HttpApp, log: Log): void {
+  const methods = new Map<string, string[]>()
+  for (const { path, method } of app.routes) {
+    if (method !== 'ALL')
+      methods.set(path, [...(methods.get(path) ?? []), ...(method === 'GET' ? ['GET', 'HEAD'] : [method])])
+  }
+  for (const [path, allowed] of methods) {
+    const allow = allowed.join(', ')
+    app.all(path, c => {
+      const message = `${c.req.path} does not take ${c.req.method}. Use ${allow}.`
+      return answerProblem(c, log, new EngineError('method_not_allowed', 405, message), { allow })
+    })
+  }
+}
+
+function notFound(method: string, path: string): EngineError {
+  const shown = JSON.stringify(path.slice(0, 100))
+  return new EngineError(
+    'not_found',
+    404,
+    `There is nothing at ${method} ${shown}. GET /v1/openapi.json lists what there is.`,
+  )
+}

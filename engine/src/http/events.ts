@@ -1,0 +1,48 @@
+import { LIMITS, type NewEvent } from '@stepwell/protocol'
+import { eventsBodySchema, firstProblems } from '@stepwell/protocol/schemas'
+import { EngineError } from '../core/errors.ts'
+import { answer } from './answer.ts'
+import type { HttpApp, HttpOptions } from './context.ts'
+import { refuseQuery } from './query.ts'
+import { invalidBody, parseJson } from './raw-body.ts'
+
+/** `POST /v1/events`: accepts events and starts what they start. Answers after the commit. */
+export function addEvents(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
+  app.post('/v1/events', async c => {
+    refuseQuery(c)
+    const body = c.get('body')
+    const json = parseJson(body)
+    refuseTooMany(json)
+    const parsed = eventsBodySchema.safeParse(json)
+    if (!parsed.success)
+      throw invalidBody('one event, an array of events or { "events": [...] }', firstProblems(parsed.error))
+    const { events } = parsed.data
+    // No event of a small body is large.
+    if (body.length > LIMITS.eventBytes) refuseTooLarge(events)
+    return answer(c, 202, await engine.sendEvents(c.get('catalog').ws, events))
+  })
+}
+
+function refuseTooMany(json: unknown): void {
+  const list = typeof json === 'object' && json !== null && 'events' in json ? json.events : json
+  if (!Array.isArray(list) || list.length <= LIMITS.eventsPerCall) return
+  throw new EngineError(
+    'too_many_events',
+    400,
+    `The body holds ${list.length} events; ${LIMITS.eventsPerCall} are the most. Send them in several calls.`,
+    { limit: LIMITS.eventsPerCall },
+  )
+}
+
+function refuseTooLarge(events: NewEvent[]): void {
+  for (const [index, event] of events.entries()) {
+    const sizeBytes = Buffer.byteLength(JSON.stringify(event.data ?? {}))
+    if (sizeBytes <= LIMITS.eventBytes) continue
+    throw new EngineError(
+      'event_too_large',
+      413,
+      `Event ${index + 1} ("${event.name}") has ${sizeBytes} bytes of data; ${LIMITS.eventBytes} are the most. Store the data elsewhere and send where it is.`,
+      { errors: [{ path: `[${index}].data`, message: `has ${sizeBytes} bytes` }], limitBytes: LIMITS.eventBytes },
+    )
+  }
+}

@@ -1,0 +1,99 @@
+import { decodeId, type JournalView, LIMITS, RUN_STATES, type RunList } from '@stepwell/protocol'
+import { z } from 'zod'
+import { EngineError } from '../core/errors.ts'
+import type { RunId } from '../core/ids.ts'
+import { findRun, listRuns, readJournal } from '../store/runs.ts'
+import { answer } from './answer.ts'
+import type { HttpApp, HttpOptions } from './context.ts'
+import { readQuery, refuseQuery } from './query.ts'
+
+const RUNS_MAX = 200
+const RUNS_DEFAULT = 50
+const ENTRIES_MAX = 1_000
+const ENTRIES_DEFAULT = 200
+const SEQ_MAX = 2 ** 31 - 1
+const SHOWN_CHARS = 100
+
+const integer = (min: number, max: number) =>
+  z
+    .string()
+    .regex(/^[0-9]{1,10}$/, `is not a whole number from ${min} to ${max}`)
+    .transform(Number)
+    .pipe(z.int().min(min, `is less than ${min}`).max(max, `is more than ${max}`))
+
+export const runsQuery = z.strictObject({
+  state: z.enum(RUN_STATES, `is none of ${RUN_STATES.join(', ')}`).optional(),
+  function: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]+$/, 'is no id of a function')
+    .max(LIMITS.functionIdChars)
+    .optional(),
+  limit: integer(1, RUNS_MAX).default(RUNS_DEFAULT),
+  cursor: z.string().optional(),
+})
+
+export const journalQuery = z.strictObject({
+  after: integer(0, SEQ_MAX).default(0),
+  limit: integer(1, ENTRIES_MAX).default(ENTRIES_DEFAULT),
+})
+
+/** `GET /v1/runs`, one run, and its journal. */
+export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
+  const sql = engine.pools.read
+
+  app.get('/v1/runs', async c => {
+    const query = readQuery(c, runsQuery)
+    const runs = await listRuns(sql, {
+      ws: c.get('catalog').ws,
+      // One more than asked for tells whether there is another page.
+      limit: query.limit + 1,
+      before: query.cursor === undefined ? null : readCursor(query.cursor),
+      state: query.state ?? null,
+      function: query.function ?? null,
+    })
+    const page = runs.slice(0, query.limit)
+    const list: RunList = { runs: page, next: runs.length > page.length ? (page.at(-1)?.id ?? null) : null }
+    return answer(c, 200, list)
+  })
+
+  app.get('/v1/runs/:id', async c => {
+    refuseQuery(c)
+    const id = c.req.param('id')
+    const runId = decodeId('run', id) as RunId | null
+    const run = runId === null ? null : await findRun(sql, c.get('catalog').ws, runId)
+    if (run === null) throw runNotFound(id, c.get('catalog').name)
+    return answer(c, 200, run)
+  })
+
+  app.get('/v1/runs/:id/journal', async c => {
+    const { after, limit } = readQuery(c, journalQuery)
+    const id = c.req.param('id')
+    const runId = decodeId('run', id) as RunId | null
+    const { ws, name } = c.get('catalog')
+    const journal = runId === null ? null : await readJournal(sql, { ws, runId, after, limit: limit + 1 })
+    if (journal === null) throw runNotFound(id, name)
+    const entries = journal.entries.slice(0, limit)
+    const next = journal.entries.length > entries.length ? (entries.at(-1)?.seq ?? null) : null
+    const view: JournalView = { run: id.toLowerCase(), generation: journal.generation, entries, next }
+    return answer(c, 200, view)
+  })
+}
+
+/** A cursor is the id of the last run of a page. */
+function readCursor(cursor: string): string {
+  const before = decodeId('run', cursor)
+  if (before !== null) return before
+  const message = 'is not the "next" of an earlier page'
+  throw new EngineError('query_invalid', 400, `The query is not valid. "cursor" ${message}. See "errors".`, {
+    errors: [{ path: 'cursor', message }],
+  })
+}
+
+function runNotFound(id: string, workspace: string): EngineError {
+  const shown = JSON.stringify(id.slice(0, SHOWN_CHARS))
+  return new EngineError(
+    'run_not_found',
+    404,
+    `Workspace ${workspace} has no run ${shown}. Check the id and the workspace.`,
+  )
+}

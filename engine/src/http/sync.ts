@@ -1,0 +1,16 @@
+import type { SyncRequest } from '@stepwell/protocol'
+import { firstProblems, syncRequestSchema } from '@stepwell/protocol/schemas'
+import { answer } from './answer.ts'
+import type { HttpApp, HttpOptions } from './context.ts'
+import { refuseQuery } from './query.ts'
+import { invalidBody, parseJson } from './raw-body.ts'
+
+/** `POST /v1/sync`: an app says where it is. The engine asks it what it serves before it answers. */
+export function addSync(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
+  app.post('/v1/sync', async c => {
+    refuseQuery(c)
+    const parsed = syncRequestSchema.safeParse(parseJson(c.get('body')))
+    if (!parsed.success) throw invalidBody('a sync request', firstProblems(parsed.error))
+    return answer(c, 200, await engine.syncApp(c.get('catalog'), parsed.data as SyncRequest))
+  })
+}
