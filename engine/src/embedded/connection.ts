@@ -25,12 +25,13 @@ const CONNECT_TIMEOUT_S = 10
 /**
  * A unix socket where one can be: it costs less per round trip and nobody else on the machine can connect. Not on
  * Windows, not where the path is too long for the system, and not with a comma in it, which libpq takes for two hosts.
+ * After a crash the former port is taken again, so that clients find the server where it was.
  */
-export async function chooseEndpoint(socketDir: string): Promise<Endpoint> {
+export async function chooseEndpoint(socketDir: string, formerPort: number | undefined): Promise<Endpoint> {
   const path = join(socketDir, `.s.PGSQL.${SOCKET_PORT}`)
   const fits = Buffer.byteLength(path) <= MAX_SOCKET_PATH_BYTES && !path.includes(',')
   if (fits && process.platform !== 'win32') return { kind: 'socket', folder: socketDir, port: SOCKET_PORT }
-  return { kind: 'tcp', host: LOOPBACK, port: await freePort() }
+  return { kind: 'tcp', host: LOOPBACK, port: formerPort ?? (await freePort()) }
 }
 
 /**

@@ -121,9 +121,12 @@ async function startIn(
   for (let attempt = 1; ; attempt++) {
     const adopted = await adoptRunning({ layout, identity, fingerprint })
     if (adopted) return own({ layout, lock, running: { identity, ...adopted, how: 'adopted' } })
+    const left = await readPostmasterFile(layout, identity)
     await stopRunning(layout, identity)
+    // Taken again once: it may be somebody else's by now.
+    const formerPort = left?.endpoint?.kind === 'tcp' && attempt === 1 ? left.endpoint.port : undefined
     try {
-      const started = await start({ place, identity, settings })
+      const started = await start({ place, identity, settings, formerPort })
       return own({ layout, lock, running: { identity, ...started, how } })
     } catch (error) {
       const mayRetry = attempt < MAX_STARTS && (await isWorthAnotherTry(error, layout, identity))
@@ -132,14 +135,19 @@ async function startIn(
   }
 }
 
-async function start(options: { place: Place; identity: Identity; settings: Record<string, string> }) {
-  const { place, identity, settings } = options
+async function start(options: {
+  place: Place
+  identity: Identity
+  settings: Record<string, string>
+  formerPort: number | undefined
+}) {
+  const { place, identity, settings, formerPort } = options
   const { layout, account } = place
   // A socket and its lock file stay when a server is killed. Nobody listens on them now.
   await rm(layout.socketDir, { recursive: true, force: true })
   await mkdir(layout.socketDir, { mode: 0o700 })
   await giveTo(account, layout.socketDir)
-  const endpoint = await chooseEndpoint(layout.socketDir)
+  const endpoint = await chooseEndpoint(layout.socketDir, formerPort)
   const postmaster = await launchPostmaster({ ...place, endpoint, identity, settings })
   try {
     await askServer(connectionTo(endpoint, identity))
