@@ -70,11 +70,15 @@ async function play(): Promise<number> {
   const interrupted = new Promise<'interrupted'>(resolve => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('interrupted'))
   })
+  const defect = new Promise<{ error: unknown }>(resolve => {
+    // A defect of the demo itself must not keep it from tidying up.
+    for (const name of ['uncaughtException', 'unhandledRejection']) process.on(name, error => resolve({ error }))
+  })
   const story = tellStory({ stack, narrator, watcher, hookSecret: HOOK_SECRET }).then(
     () => 'told' as const,
     (error: unknown) => ({ error }),
   )
-  const end = await Promise.race([story, interrupted])
+  const end = await Promise.race([story, interrupted, defect])
   // After an interruption the story still runs into stopped processes: nobody wants to read about that.
   narrator.hush()
   await watcher.stop()

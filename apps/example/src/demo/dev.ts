@@ -31,7 +31,12 @@ async function run(): Promise<number> {
     },
   })
   const interrupted = new Promise<'interrupted'>(resolve => {
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('interrupted'))
+    const onSignal = () => {
+      resolve('interrupted')
+      // Once more: the engine then stops at once, as it says.
+      void stack.stop()
+    }
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
   })
   const ended = startBoth(stack).catch((error: unknown) => (error instanceof Error ? error.message : String(error)))
   const end = await Promise.race([ended, interrupted])

@@ -51,23 +51,24 @@ export async function killEngine(scene: Scene): Promise<void> {
   await stack.killEngine()
   narrator.tell('engine', 'killed with SIGKILL', 'bad')
   narrator.tell('boss', 'approves Ada; the app tries until the engine is there', 'quiet')
-  const approval = approve(scene)
+  await Promise.all([approve(scene), restartEngine(scene)])
+  await watcher.untilOutcome(run, 'approved')
+}
+
+async function restartEngine({ stack, narrator }: Scene): Promise<void> {
   const engine = await stack.startEngine()
   narrator.tell(
     'engine',
     `started again (process ${engine.pid}); it took over the Postgres that was left running`,
     'good',
   )
-  await approval
-  narrator.tell('boss', 'has 202 for the approval', 'good')
-  await watcher.untilOutcome(run, 'approved')
 }
 
 /** A sender that is told 503 comes again. The client in the app has tried for some seconds by then. */
-async function approve({ stack }: Scene): Promise<void> {
+async function approve({ stack, narrator }: Scene): Promise<void> {
   for (let tries = 1; tries <= MAX_TRIES; tries += 1) {
     const answer: Answer = await postJson(stack.appUrl, `${PATHS.users}/1/approve`, {})
-    if (answer.status === 202) return
+    if (answer.status === 202) return narrator.tell('boss', 'has 202 for the approval', 'good')
     if (answer.status !== 503) throw new Error(`The app answered ${answer.status} to the approval.`)
   }
   throw new Error('The engine did not come back for the approval.')
