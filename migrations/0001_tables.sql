@@ -97,6 +97,7 @@ create table stepwell.waits (
   check (kind = 'event' or due_at is not null)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 create index waits_due on stepwell.waits (ws, due_at) where due_at is not null;
+create index waits_resend on stepwell.waits (ws, due_at) where kind = 'resend';
 create index waits_by_hash on stepwell.waits (ws, hash, run_id) where hash is not null;
 
 -- What has reached a run from outside and is not in its journal yet. The holder of the lease moves it there.

@@ -4,6 +4,7 @@ import type { RunId, Token, WorkspaceId } from '../core/ids.ts'
 import { waitHash } from '../core/match.ts'
 import { instantArray, plainArray, textArray } from './arrays.ts'
 import type { Sql } from './db.ts'
+import { eventColumns, type IngestEvent, WAKES_PER_INGEST_MAX } from './ingest.ts'
 
 /** One decision about one leased run, to be written. */
 export interface Advance {
@@ -55,17 +56,40 @@ interface Row {
   entryData: string | null
 }
 
+/** Events that a batch of decisions sends. */
+export interface Sent {
+  /** Of the catalog from which the events were prepared. */
+  version: string
+  /** An own id occurs once. */
+  events: IngestEvent[]
+  /** Which item of the batch sends which event. Several may send the same one. */
+  senders: { item: number; event: number }[]
+}
+
+const NOTHING_SENT: Sent = { version: '0', events: [], senders: [] }
+
 /** Writes many decisions of one workspace in one statement, each fenced by its run's token. In the order of `items`. */
-export async function advance(
+export async function advance(sql: Sql, ws: WorkspaceId, items: Advance[]): Promise<Advanced[]> {
+  return readRows(await write(sql, ws, items, NOTHING_SENT), items.length)
+}
+
+/** The same with the events that the runs send, accepted in the same commit. Null: the catalog is old, nothing was written. */
+export async function advanceAndSend(
   sql: Sql,
   ws: WorkspaceId,
   items: Advance[],
-  sentEventNames: string[],
-): Promise<Advanced[]> {
+  sent: Sent,
+): Promise<Advanced[] | null> {
+  const rows = await write(sql, ws, items, sent)
+  return rows.length === 0 ? null : readRows(rows, items.length)
+}
+
+async function write(sql: Sql, ws: WorkspaceId, items: Advance[], sent: Sent): Promise<Row[]> {
   const settles = items.map(settleOf)
   const entries = columnsOf(items, 'record')
   const waits = columnsOf(items, 'open_wait')
-  const rows = await sql<Row[]>`
+  const events = eventColumns(sent.events)
+  return sql<Row[]>`
     select * from stepwell.advance(
       ${ws},
       ${plainArray(items.map(i => i.runId))}, ${plainArray(items.map(i => i.token))},
@@ -88,8 +112,10 @@ export async function advance(
       ${instantArray(waits.map(w => w.change.dueAtMs))},
       ${textArray(waits.map(w => (w.change.wait === 'event' ? w.change.event : null)))},
       ${plainArray(waits.map(w => (w.change.wait === 'event' ? waitHash(w.change.event, w.change.match) : null)))},
-      ${textArray(sentEventNames)})`
-  return readRows(rows, items.length)
+      ${sent.version}, ${plainArray(sent.senders.map(s => s.item + 1))}, ${plainArray(sent.senders.map(s => s.event + 1))},
+      ${events.id}, ${events.wireId}, ${events.own}, ${events.name}, ${events.ts}, ${events.data},
+      ${events.keyEvent}, ${events.keyHash}, ${events.runId}, ${events.runEvent}, ${events.runFunction},
+      ${WAKES_PER_INGEST_MAX})`
 }
 
 function settleOf(item: Advance): Extract<Change, { kind: 'settle' }> {

@@ -45,9 +45,10 @@ export async function closePools(pools: Pools, seconds = 5): Promise<void> {
 }
 
 /** One client of its own; `max` connections. */
-export function open(connection: Connection, max: number): Sql {
+export function open(connection: Connection, max: number, onclose: () => void = () => {}): Sql {
   const options: postgres.Options<Record<string, never>> = {
     max,
+    onclose,
     // Arrays are passed as literals (arrays.ts) and results hold none, so the types of arrays need no look-up.
     fetch_types: false,
     connect_timeout: CONNECT_SECONDS,
@@ -65,22 +66,22 @@ export function open(connection: Connection, max: number): Sql {
 }
 
 /**
- * Runs `work` in one transaction. Built on a reserved connection: `sql.begin` can lose its connection when BEGIN is
- * the query that fills the pipeline (postgres.js issue 1210), and other queries then run inside the transaction.
+ * Runs `work` in one transaction on a connection of its own: for migrations and tests. Everything else is one statement.
+ * Neither `sql.begin` nor `sql.reserve` of postgres.js holds on to its connection: the first can lose it when BEGIN fills
+ * the pipeline (issue 1210), the second never resolves when no connection is open yet, and a ROLLBACK after a lost
+ * connection ends the process.
  */
-export async function transaction<T>(sql: Sql, work: (tx: Sql) => Promise<T>): Promise<T> {
-  const tx = await sql.reserve()
+export async function transaction<T>(connection: Connection, work: (tx: Sql) => Promise<T>): Promise<T> {
+  // Ended when its connection closes: the driver would make a new one, and the rest would run outside the transaction.
+  const tx = open(connection, 1, () => void tx.end({ timeout: 0 }))
   try {
     await tx`begin`
     const result = await work(tx)
     await tx`commit`
     return result
-  } catch (error) {
-    // A connection that died has rolled back by itself.
-    await tx`rollback`.catch(() => {})
-    throw error
   } finally {
-    tx.release()
+    // What is not committed is undone by the server when the connection goes.
+    await tx.end({ timeout: 5 })
   }
 }
 

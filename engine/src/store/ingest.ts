@@ -28,16 +28,13 @@ export const WAKES_PER_INGEST_MAX = 1_000
 
 /** Accepts events in one statement and one commit: stored, runs started, waits woken, or nothing of it. */
 export async function ingest(sql: Sql, ws: WorkspaceId, version: string, events: IngestEvent[]): Promise<Ingested> {
-  const keys = events.flatMap((event, index) => event.hashes.map(hash => ({ event: index + 1, hash })))
-  const runs = events.flatMap((event, index) => event.runs.map(run => ({ event: index + 1, ...run })))
+  const columns = eventColumns(events)
   const [row] = await sql<{ stale: boolean; knownEvent: string | null; knownRuns: string | null }[]>`
     select stale, array_to_json(known_event)::text as known_event, array_to_json(known_runs)::text as known_runs
     from stepwell.ingest(
       ${ws}, ${version},
-      ${plainArray(events.map(e => e.id))}, ${textArray(events.map(e => e.wireId))}, ${plainArray(events.map(e => e.isOwnId))},
-      ${textArray(events.map(e => e.name))}, ${textArray(events.map(e => e.ts))}, ${textArray(events.map(e => e.data))},
-      ${plainArray(keys.map(k => k.event))}, ${plainArray(keys.map(k => k.hash))},
-      ${plainArray(runs.map(r => r.id))}, ${plainArray(runs.map(r => r.event))}, ${textArray(runs.map(r => r.function))},
+      ${columns.id}, ${columns.wireId}, ${columns.own}, ${columns.name}, ${columns.ts}, ${columns.data},
+      ${columns.keyEvent}, ${columns.keyHash}, ${columns.runId}, ${columns.runEvent}, ${columns.runFunction},
       ${WAKES_PER_INGEST_MAX})`
   if (row === undefined || row.stale) return { stale: true }
   const known = new Map<number, string[]>()
@@ -50,6 +47,25 @@ export async function ingest(sql: Sql, ws: WorkspaceId, version: string, events:
       )
   }
   return { stale: false, known }
+}
+
+/** Events, their keys and the runs they start as array literals; indexes into the events count from 1. */
+export function eventColumns(events: IngestEvent[]) {
+  const keys = events.flatMap((event, index) => event.hashes.map(hash => ({ event: index + 1, hash })))
+  const runs = events.flatMap((event, index) => event.runs.map(run => ({ event: index + 1, ...run })))
+  return {
+    id: plainArray(events.map(e => e.id)),
+    wireId: textArray(events.map(e => e.wireId)),
+    own: plainArray(events.map(e => e.isOwnId)),
+    name: textArray(events.map(e => e.name)),
+    ts: textArray(events.map(e => e.ts)),
+    data: textArray(events.map(e => e.data)),
+    keyEvent: plainArray(keys.map(k => k.event)),
+    keyHash: plainArray(keys.map(k => k.hash)),
+    runId: plainArray(runs.map(r => r.id)),
+    runEvent: plainArray(runs.map(r => r.event)),
+    runFunction: textArray(runs.map(r => r.function)),
+  }
 }
 
 /** Wakes one batch of the waits of one large fan-out. */
@@ -66,7 +82,8 @@ export async function forgetEventIds(sql: Sql, ws: WorkspaceId, limit: number): 
       select own_id from stepwell.event_ids
       where ws = ${ws} and at < now() - interval '24 hours'
       order by at
-      limit ${limit}))`
+      limit ${limit}
+      for update skip locked))`
   return result.count
 }
 

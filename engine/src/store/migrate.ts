@@ -20,16 +20,14 @@ interface Migration {
 
 /** Brings the database to this engine's schema. Returns the names of the files that were applied now. */
 export async function migrate(connection: Connection): Promise<string[]> {
+  const applied = await transaction(connection, applyMissing)
   const sql = open(connection, 1)
   try {
-    // Opens the connection, which `transaction` needs to find open.
-    await sql`select 1`
-    const applied = await transaction(sql, applyMissing)
     await ensurePartitions(sql)
-    return applied
   } finally {
     await sql.end({ timeout: 5 })
   }
+  return applied
 }
 
 async function applyMissing(tx: Sql): Promise<string[]> {

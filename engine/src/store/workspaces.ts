@@ -69,34 +69,19 @@ export async function readCatalog(sql: Sql, ws: WorkspaceId): Promise<Catalog | 
 
 /** Replaces a workspace's url and functions, and lets runs that wait for the app try again at once. */
 export async function saveApp(
-  tx: Sql,
+  sql: Sql,
   ws: WorkspaceId,
   app: { url: string; functions: { id: string; triggers: Trigger[] }[] },
 ): Promise<void> {
-  // Locks the workspace, so that two syncs do not mix.
-  await tx`update stepwell.workspaces set url = ${app.url}, version = version + 1 where ws = ${ws}`
-  await tx`delete from stepwell.functions where ws = ${ws} and not id = any(${textArray(app.functions.map(f => f.id))}::text[])`
-  await tx`
-    insert into stepwell.functions (ws, id, triggers)
-    select ${ws}::int, id, triggers
-    from unnest(
-      ${textArray(app.functions.map(f => f.id))}::text[],
-      ${textArray(app.functions.map(f => JSON.stringify(f.triggers)))}::text[]) as f(id, triggers)
-    on conflict (ws, id) do update set triggers = excluded.triggers, synced_at = now()`
-  await tx`update stepwell.waits set due_at = now() where ws = ${ws} and kind = 'resend' and due_at > now()`
+  await sql`
+    select stepwell.save_app(
+      ${ws}, ${app.url}, ${textArray(app.functions.map(f => f.id))},
+      ${textArray(app.functions.map(f => JSON.stringify(f.triggers)))})`
 }
 
 /** Makes a shape known: from the commit on, every accepted event of that name gets its key under it. */
-export async function addShape(tx: Sql, ws: WorkspaceId, event: string, paths: string[]): Promise<void> {
-  // Alone under the name: events that are being accepted without the shape are committed before, later ones see it.
-  await tx`select stepwell.lock_names(${ws}, '{}', ${textArray([event])}::text[])`
-  await tx`
-    with added as (
-      insert into stepwell.match_shapes (ws, event, paths) values (${ws}, ${event}, ${JSON.stringify(paths)})
-      on conflict do nothing
-      returning ws
-    )
-    update stepwell.workspaces set version = version + 1 where ws in (select ws from added)`
+export async function addShape(sql: Sql, ws: WorkspaceId, event: string, paths: string[]): Promise<void> {
+  await sql`select stepwell.add_shape(${ws}, ${event}, ${JSON.stringify(paths)})`
 }
 
 /** Since when events have their key under the shape; null when nobody has looked back yet. Unix milliseconds. */

@@ -13,9 +13,8 @@ import { EngineError } from '../core/errors.ts'
 import type { Happening } from '../core/happening.ts'
 import type { WorkspaceId } from '../core/ids.ts'
 import { applyEntry } from '../core/snapshot.ts'
-import { type Advance, type Advanced, advance, type DeliveredEntry } from '../store/advance.ts'
-import { isDatabaseAway, isSqlState, type Sql, transaction } from '../store/db.ts'
-import { ingest } from '../store/ingest.ts'
+import { type Advance, type Advanced, advance, advanceAndSend, type DeliveredEntry } from '../store/advance.ts'
+import { isDatabaseAway, isSqlState, type Sql } from '../store/db.ts'
 import type { Catalogs } from './catalogs.ts'
 import type { Shapes } from './ensure-shape.ts'
 import { createGroupCommit, type GroupCommit } from './group-commit.ts'
@@ -144,7 +143,7 @@ function itemOf(run: HeldRun, happening: Happening, changes: Change[]): Item {
   }
 }
 
-/** One statement for all; with events to send, one transaction that also accepts them. Nothing is half-written. */
+/** One statement for all, with the events that they send. Nothing is half-written. */
 async function write(deps: AdvanceDeps, ws: WorkspaceId, items: Item[]): Promise<Advanced[]> {
   for (let attempt = 1; ; attempt += 1) {
     try {
@@ -155,7 +154,6 @@ async function write(deps: AdvanceDeps, ws: WorkspaceId, items: Item[]): Promise
             deps.sql,
             ws,
             items.map(item => item.advance),
-            [],
           )
     } catch (error) {
       // Postgres has undone one of two that waited for each other; it is the same batch the next time.
@@ -165,36 +163,25 @@ async function write(deps: AdvanceDeps, ws: WorkspaceId, items: Item[]): Promise
 }
 
 async function writeWithEvents(deps: AdvanceDeps, ws: WorkspaceId, items: Item[]): Promise<Advanced[]> {
+  const sent = items.flatMap((item, index) => sentEvents(item).map(event => ({ item: index, event })))
+  const texts = sent.map(({ event }) => ({ event, data: JSON.stringify(event.data ?? {}) }))
+  const nowMs = items[0]?.run.snapshot.nowMs ?? 0
   for (let attempt = 1; attempt <= STALE_RETRIES_MAX; attempt += 1) {
     const catalog = attempt === 1 ? await deps.catalogs.get(ws) : await deps.catalogs.reload(ws)
-    const names = items.flatMap(item => sentEvents(item).map(event => event.name))
-    const written = await transaction(deps.sql, async tx => {
-      const results = await advance(
-        tx,
-        ws,
-        items.map(item => item.advance),
-        names,
-      )
-      const accepted = items.flatMap((item, index) => (results[index]?.status === 'stale' ? [] : sentEvents(item)))
-      const texts = accepted.map(event => ({ event, data: JSON.stringify(event.data ?? {}) }))
-      const nowMs = items[0]?.run.snapshot.nowMs ?? 0
-      const { events } = prepareEvents({ newUuid: deps.newUuid, nowMs: () => nowMs }, catalog, texts)
-      if (events.length > 0 && (await ingest(tx, ws, catalog.version, events)).stale) throw new StaleCatalog()
-      return results
-    }).catch((error: unknown) => {
-      if (error instanceof StaleCatalog) return null
-      throw error
-    })
-    if (written !== null) {
-      deps.wake(ws)
-      return written
-    }
+    const { events, positions } = prepareEvents({ newUuid: deps.newUuid, nowMs: () => nowMs }, catalog, texts)
+    const senders = sent.map(({ item }, index) => ({ item, event: positions[index] as number }))
+    const written = await advanceAndSend(
+      deps.sql,
+      ws,
+      items.map(item => item.advance),
+      { version: catalog.version, events, senders },
+    )
+    if (written === null) continue
+    deps.wake(ws)
+    return written
   }
   throw new Error(`The catalog of workspace ${ws} changed ${STALE_RETRIES_MAX} times while events were sent.`)
 }
-
-/** Rolls the transaction back; the batch is computed again from the catalog of now. */
-class StaleCatalog extends Error {}
 
 function sentEvents(item: Item) {
   return item.advance.changes.flatMap(change => (change.kind === 'send_events' ? change.events : []))

@@ -6,7 +6,7 @@
 import type { Json, Match } from '@stepwell/protocol'
 import type { WorkspaceId } from '../core/ids.ts'
 import { eventHash, shapeOf } from '../core/match.ts'
-import { type Sql, transaction } from '../store/db.ts'
+import type { Sql } from '../store/db.ts'
 import {
   addEventKeys,
   addShape,
@@ -40,7 +40,7 @@ export class Shapes {
     const paths = shapeOf(match)
     const known = await shapeCompleteSince(this.#sql, ws, event, paths)
     if (known === null || known > sinceMs) {
-      await transaction(this.#sql, tx => addShape(tx, ws, event, paths))
+      await addShape(this.#sql, ws, event, paths)
       await this.#addKeys(ws, event, paths, sinceMs)
       await setShapeCompleteSince(this.#sql, { ws, event, paths, sinceMs })
       await this.#catalogs.reload(ws)

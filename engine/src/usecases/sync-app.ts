@@ -7,7 +7,7 @@ import type { CallApp } from '../call/call-app.ts'
 import type { Catalog } from '../core/catalog.ts'
 import { EngineError } from '../core/errors.ts'
 import type { WorkspaceId } from '../core/ids.ts'
-import { type Sql, transaction } from '../store/db.ts'
+import type { Sql } from '../store/db.ts'
 import { saveApp } from '../store/workspaces.ts'
 import type { Catalogs } from './catalogs.ts'
 
@@ -50,7 +50,7 @@ export async function syncApp(deps: SyncAppDeps, catalog: Catalog, request: Sync
     )
   }
   const before = await deps.catalogs.reload(catalog.ws)
-  await transaction(deps.sql, tx => saveApp(tx, catalog.ws, { url: request.url, functions }))
+  await saveApp(deps.sql, catalog.ws, { url: request.url, functions })
   await deps.catalogs.reload(catalog.ws)
   deps.wakeTimers(catalog.ws)
   return {

@@ -13,7 +13,6 @@ const PASSES: Record<(typeof COMMIT_POINTS)[number], number> = {
   claim: 3,
   advance: 7,
   fire_timers: 2,
-  commit: 1,
 }
 
 const POINTS: CrashPoint[] = COMMIT_POINTS.flatMap(at =>

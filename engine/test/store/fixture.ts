@@ -28,28 +28,19 @@ export interface Store {
   /** New for every test. */
   ws: WorkspaceId
   worker: WorkerId
+  /** For what must not wait behind other statements. */
   connection: Connection
-  /** A connection of its own, for what must not wait behind other statements; closed when the file ends. */
-  connect(): Promise<Sql>
 }
 
 /** Opens the file's database and holds every test to the invariants. Call once at the top of a test file. */
 export function useStore(): Store {
   let database: TestDatabase
-  let clients: Sql[] = []
   const store = { ws: 0, worker: newUuid() } as Store
 
   beforeAll(async () => {
     database = await createTestDatabase()
     store.connection = database.connection
-    store.connect = async () => {
-      const client = open(database.connection, 1)
-      clients.push(client)
-      await client`select 1`
-      return client
-    }
     store.sql = open(database.connection, 4)
-    clients = [store.sql]
   })
 
   beforeEach(async () => {
@@ -63,7 +54,7 @@ export function useStore(): Store {
   })
 
   afterAll(async () => {
-    await Promise.all(clients.map(client => client.end({ timeout: 1 })))
+    await store.sql.end({ timeout: 1 })
     await database.drop()
   })
 
@@ -173,7 +164,7 @@ export const TROUBLE = {
 
 /** Writes decisions of the test's workspace. */
 export async function write(store: Store, items: Advance[], sql = store.sql): Promise<Advanced[]> {
-  return advance(sql, store.ws, items, [])
+  return advance(sql, store.ws, items)
 }
 
 /** Writes one decision, which must be taken. */

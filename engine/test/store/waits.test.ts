@@ -7,16 +7,15 @@ const store = useStore()
 describe('events and open waits', () => {
   test('two events that arrive together satisfy two waits of a run', async () => {
     const run = await parkRun(store, [...aWait('first'), ...aWait('second')])
-    const [one, other] = await Promise.all([store.connect(), store.connect()])
 
     // The second is being accepted while the first holds the run: it has seen both waits open.
-    const later = await transaction(one, async tx => {
+    const { waiting } = await transaction(store.connection, async tx => {
       await send(store, [anEvent({ data: { n: 1 } })], tx)
-      const waiting = send(store, [anEvent({ data: { n: 2 } })], other)
+      const waiting = send(store, [anEvent({ data: { n: 2 } })])
       await someoneWaits(store)
       return { waiting }
     })
-    await later.waiting
+    await waiting
 
     expect(await inboxOf(store, run)).toEqual(['wait_matched first', 'wait_matched second'])
   })

@@ -8,7 +8,7 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 /** The statements that commit something of a run, by the name of their SQL function. */
-export const COMMIT_POINTS = ['ingest', 'claim', 'advance', 'fire_timers', 'commit'] as const
+export const COMMIT_POINTS = ['ingest', 'claim', 'advance', 'fire_timers'] as const
 export type CommitPoint = (typeof COMMIT_POINTS)[number]
 
 export interface CrashPoint {
@@ -36,7 +36,6 @@ const LABELS: [RegExp, CommitPoint][] = [
   [/stepwell\.claim\(/, 'claim'],
   [/stepwell\.advance\(/, 'advance'],
   [/stepwell\.fire_timers\(/, 'fire_timers'],
-  [/^\s*commit\s*$/, 'commit'],
 ]
 
 interface Armed extends CrashPoint {
@@ -113,7 +112,7 @@ export async function startPgProxy(target: () => { host: string; port: number })
 }
 
 function zeroCounts(): Record<CommitPoint, number> {
-  return { ingest: 0, claim: 0, advance: 0, fire_timers: 0, commit: 0 }
+  return { ingest: 0, claim: 0, advance: 0, fire_timers: 0 }
 }
 
 interface Joint {

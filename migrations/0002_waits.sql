@@ -1,4 +1,4 @@
--- Why: accepting events, in one transaction with everything they start and wake. Locks: none. Old engines: none.
+-- Why: waking runs, and giving events to the waits they satisfy. Locks: none. Old engines: none.
 --
 -- Order of locks, in every function of this schema: event names (advisory), then senders' event ids by id, then queue rows
 -- by run id, then the rest. Whoever wants to change what belongs to a run holds its queue row, and looks again when he does.
@@ -34,6 +34,13 @@ end $$;
 create function stepwell.event_json(p_id text, p_name text, p_data text, p_ts text) returns text
 language sql stable as $$
   select '{"id":' || to_json(p_id) || ',"name":' || to_json(p_name) || ',"data":' || p_data || ',"ts":"' || p_ts || '"}'
+$$;
+
+-- Whether a run has had an event already: as its start, or through a wait.
+create function stepwell.has_event(p_ws int, p_run uuid, p_event uuid) returns boolean
+language sql stable as $$
+  select exists (select from stepwell.inbox where ws = p_ws and run_id = p_run and event_id = p_event)
+    or exists (select from stepwell.journal where ws = p_ws and run_id = p_run and event_id = p_event)
 $$;
 
 -- Makes runs runnable and locks their queue rows, in order of run id. A row that is there gets `again`, so that its holder
@@ -186,93 +193,57 @@ begin
   p_events := v_events;
 end $$;
 
--- Accepts events: stores them, starts runs, wakes waits. All arrays that begin with p_event_ are parallel, and so are
--- p_key_ and p_run_; indexes into the events count from 1.
--- `stale`: the caller's idea of the workspace is older than the workspace. Nothing is written; reload and call again.
--- `known`: for events whose own id was accepted before, their index and the runs they started then (as uuid, comma).
-create function stepwell.ingest(
-  p_ws int, p_version bigint,
-  p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
-  p_key_event int[], p_key_hash uuid[],
-  p_run_id uuid[], p_run_event int[], p_run_function text[],
-  p_max_wakes int,
-  out stale boolean, out known_event int[], out known_runs text[]
-) language plpgsql as $$
+-- Gives waits that were just opened the earliest event that their run could have missed: accepted since the run began,
+-- not the one that started it, not taken by another of its waits. Repeats while one event was wanted by two of them.
+create function stepwell.look_back(
+  p_ws int, p_run_id uuid[], p_ok boolean[], p_wait_run int[], p_wait_key text[], p_wait_hash uuid[]
+) returns int
+language plpgsql as $$
 declare
-  v_now timestamptz;
-  v_fresh boolean[];
+  v_runs uuid[];
+  v_keys text[];
+  v_ids uuid[];
+  v_data text[];
+  v_total int := 0;
 begin
-  perform stepwell.lock_names(p_ws, p_event_name, '{}');
-  select w.version is distinct from p_version into stale from stepwell.workspaces w where w.ws = p_ws;
-  if stale is null or stale then
-    stale := true;
-    return;
-  end if;
-  v_now := clock_timestamp();
-
-  if true = any(p_event_own) then
-    -- the insert waits for a concurrent one of the same id, so what it leaves out is committed
-    with claimed as (
-      insert into stepwell.event_ids as old (ws, own_id, run_ids, at)
-      select p_ws, e.wire_id, coalesce(r.ids, '{}'), v_now
-      from unnest(p_event_wire_id, p_event_own) with ordinality as e(wire_id, own, i)
-      left join (
-        select event, array_agg(id order by n) as ids
-        from unnest(p_run_id, p_run_event) with ordinality as t(id, event, n) group by event
-      ) r on r.event = e.i
-      where e.own
-      order by e.wire_id
-      on conflict (ws, own_id) do update set run_ids = excluded.run_ids, at = excluded.at
-        where old.at < v_now - interval '24 hours'
-      returning own_id
-    )
-    select array_agg(not e.own or c.own_id is not null order by e.i) into v_fresh
-    from unnest(p_event_wire_id, p_event_own) with ordinality as e(wire_id, own, i)
-    left join claimed c on c.own_id = e.wire_id;
-    if false = any(v_fresh) then
-      select array_agg(e.i::int order by e.i), array_agg(array_to_string(k.run_ids, ',') order by e.i)
-      into known_event, known_runs
-      from unnest(p_event_wire_id) with ordinality as e(wire_id, i)
-      join stepwell.event_ids k on k.ws = p_ws and k.own_id = e.wire_id
-      where not v_fresh[e.i];
-    end if;
-  end if;
-
-  insert into stepwell.events (ws, received_at, id, wire_id, name, ts, data)
-  select p_ws, v_now, id, wire_id, name, ts, data
-  from unnest(p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data) with ordinality as e(id, wire_id, name, ts, data, i)
-  where v_fresh is null or v_fresh[i];
-
-  if cardinality(p_run_id) > 0 then
-    insert into stepwell.runs (ws, id, function, created_at)
-    select p_ws, id, function, v_now
-    from unnest(p_run_id, p_run_event, p_run_function) as r(id, event, function)
-    where v_fresh is null or v_fresh[event];
-    insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, settles, event_id, data)
-    select p_ws, id, 1, 1, 1, v_now, 'run_started', false, p_event_id[event],
-      stepwell.event_json(p_event_wire_id[event], p_event_name[event], p_event_data[event], p_event_ts[event])
-    from unnest(p_run_id, p_run_event) as r(id, event)
-    where v_fresh is null or v_fresh[event];
-    insert into stepwell.queue (ws, run_id, ready_at)
-    select p_ws, id, v_now
-    from unnest(p_run_id, p_run_event) as r(id, event)
-    where v_fresh is null or v_fresh[event];
-  end if;
-
-  if cardinality(p_key_hash) > 0 then
-    insert into stepwell.event_keys (ws, hash, received_at, event_id)
-    select p_ws, hash, v_now, p_event_id[event]
-    from unnest(p_key_event, p_key_hash) as k(event, hash)
-    where v_fresh is null or v_fresh[event]
-    on conflict do nothing;
-    perform stepwell.match_waits(p_ws, v_now, p_event_id,
-      array(select stepwell.event_json(wire_id, name, data, ts)
-        from unnest(p_event_wire_id, p_event_name, p_event_data, p_event_ts) with ordinality as e(wire_id, name, data, ts, i)
-        order by i),
-      array(select event from unnest(p_key_event) with ordinality as k(event, n) where v_fresh is null or v_fresh[event] order by n),
-      array(select hash from unnest(p_key_event, p_key_hash) with ordinality as k(event, hash, n) where v_fresh is null or v_fresh[event] order by n),
-      p_max_wakes);
-  end if;
+  loop
+    -- event_keys has its own primary key for this; the checks run only for events that match
+    select array_agg(run_id order by e.received_at, e.id), array_agg(key order by e.received_at, e.id),
+      array_agg(e.id order by e.received_at, e.id),
+      array_agg(stepwell.event_json(e.wire_id, e.name, e.data, e.ts) order by e.received_at, e.id)
+    into v_runs, v_keys, v_ids, v_data
+    from (
+      select distinct on (found.run_id, found.event_id) found.*
+      from (
+        select w.i, p_run_id[w.run] as run_id, w.key, early.event_id, early.received_at
+        from unnest(p_wait_run, p_wait_key, p_wait_hash) with ordinality as w(run, key, hash, i)
+        join stepwell.runs r on r.ws = p_ws and r.id = p_run_id[w.run]
+        cross join lateral (
+          select k.event_id, k.received_at
+          from stepwell.event_keys k
+          where k.ws = p_ws and k.hash = w.hash and k.received_at >= r.created_at
+            and not stepwell.has_event(p_ws, r.id, k.event_id)
+            -- a fan-out on its way is for the wait that was opened before it
+            and not exists (
+              select from stepwell.fanouts f
+              join stepwell.waits older on older.ws = p_ws and older.run_id = r.id and older.hash = f.hash
+                and older.opened_at <= f.received_at
+              where f.ws = p_ws and f.hash = k.hash and f.received_at = k.received_at and f.event_id = k.event_id)
+          order by k.received_at, k.event_id
+          limit 1
+        ) early
+        where p_ok[w.run] and w.hash is not null
+          and exists (select from stepwell.waits open
+            where open.ws = p_ws and open.run_id = r.id and open.key = w.key and open.kind = 'event')
+      ) found
+      order by found.run_id, found.event_id, found.i
+    ) first
+    join stepwell.events e on e.ws = p_ws and e.id = first.event_id and e.received_at = first.received_at;
+    exit when v_runs is null;
+    perform stepwell.wake(p_ws, v_runs);
+    v_total := v_total + stepwell.take_waits(p_ws, v_runs, v_runs, v_keys, false, v_ids, v_data);
+  end loop;
+  return v_total;
 end $$;
 
 -- One batch of one fan-out: gives the oldest event in the list to up to p_limit waits that were open before it.
@@ -325,10 +296,3 @@ begin
     array_fill(v_fanout.event_id, array[coalesce(cardinality(v_runs), 0)]),
     array_fill(stepwell.event_json(v_event.wire_id, v_event.name, v_event.data, v_event.ts), array[coalesce(cardinality(v_runs), 0)]));
 end $$;
-
--- Whether a run has had an event already: as its start, or through a wait.
-create function stepwell.has_event(p_ws int, p_run uuid, p_event uuid) returns boolean
-language sql stable as $$
-  select exists (select from stepwell.inbox where ws = p_ws and run_id = p_run and event_id = p_event)
-    or exists (select from stepwell.journal where ws = p_ws and run_id = p_run and event_id = p_event)
-$$;

@@ -1,0 +1,77 @@
+-- Why: the end of a turn, a part of advance(). Locks: none. Old engines: none.
+
+-- The end of turns: what becomes of the queue row, the run and its waits.
+create function stepwell.settle(
+  p_ws int, p_now timestamptz, p_ok boolean[], p_again boolean[], p_claimed timestamptz[],
+  p_run_id uuid[], p_run_generation int[], p_run_turn int[], p_run_step text[],
+  p_run_trouble text[], p_run_resend_ms double precision[], p_run_clear boolean[],
+  p_run_state text[], p_run_attempts int[], p_run_output text[], p_run_error text[],
+  p_run_outcome text[], p_run_ready timestamptz[], p_run_sent real[], p_run_first_byte real[], p_run_ended real[], p_run_replay real[]
+) returns void
+language plpgsql as $$
+declare
+  v_leave uuid[];
+  v_requeue uuid[];
+  v_done uuid[];
+  v_settled uuid[];
+  v_clear uuid[];
+begin
+  select
+    array_agg(id) filter (where step = 'done' or step = 'trouble' or (step = 'waiting' and not again)),
+    array_agg(id) filter (where step = 'continue' or (step = 'waiting' and again)),
+    array_agg(id) filter (where step = 'done'),
+    array_agg(id) filter (where step in ('continue', 'waiting')),
+    array_agg(id) filter (where clear and step <> 'trouble')
+  into v_leave, v_requeue, v_done, v_settled, v_clear
+  from unnest(p_run_id, p_run_step, p_ok, p_again, p_run_clear) as r(id, step, ok, again, clear)
+  where ok;
+
+  if v_settled is not null then
+    -- not in place of the queue's fence, but so that the next turn has the next number
+    update stepwell.runs set turns_settled = turns_settled + 1
+    where ws = p_ws and id = any(v_settled);
+  end if;
+  if v_clear is not null then
+    -- the app answers again; the resend may still be open when something else has woken the run before it
+    update stepwell.runs set trouble = null where ws = p_ws and id = any(v_clear) and trouble is not null;
+    delete from stepwell.waits where ws = p_ws and run_id = any(v_clear) and key = '';
+  end if;
+  if v_requeue is not null then
+    update stepwell.queue set owner = null, token = null, claimed_at = null, again = false, ready_at = p_now
+    where ws = p_ws and run_id = any(v_requeue);
+  end if;
+
+  if 'trouble' = any(p_run_step) then
+    update stepwell.runs r set trouble = t.trouble
+    from unnest(p_run_id, p_run_step, p_run_trouble, p_ok) as t(id, step, trouble, ok)
+    where r.ws = p_ws and r.id = t.id and t.ok and t.step = 'trouble';
+    insert into stepwell.waits (ws, run_id, key, generation, kind, due_at, opened_at)
+    select p_ws, t.id, '', t.generation, 'resend', p_now + make_interval(secs => t.resend_ms / 1000), p_now
+    from unnest(p_run_id, p_run_generation, p_run_step, p_run_resend_ms, p_ok) as t(id, generation, step, resend_ms, ok)
+    where t.ok and t.step = 'trouble'
+    on conflict (ws, run_id, key) do update set due_at = excluded.due_at, opened_at = excluded.opened_at;
+  end if;
+
+  if v_done is not null then
+    with ended as (
+      delete from stepwell.runs where ws = p_ws and id = any(v_done)
+      returning id, function, generation, created_at
+    )
+    insert into stepwell.runs_done (ws, id, function, generation, state, attempts, created_at, finished_at, output, error)
+    select p_ws, r.id, r.function, r.generation, t.state, t.attempts, r.created_at, p_now, t.output, t.error
+    from ended r
+    join unnest(p_run_id, p_run_state, p_run_attempts, p_run_output, p_run_error) as t(id, state, attempts, output, error) on t.id = r.id;
+    delete from stepwell.waits where ws = p_ws and run_id = any(v_done);
+    delete from stepwell.inbox where ws = p_ws and run_id = any(v_done);
+  end if;
+  if v_leave is not null then
+    delete from stepwell.queue where ws = p_ws and run_id = any(v_leave);
+  end if;
+
+  insert into stepwell.turns (ws, run_id, generation, turn, settled_at, outcome, runnable_at, claimed_at, sent_ms, first_byte_ms, ended_ms, replay_ms)
+  select p_ws, id, generation, turn, p_now, outcome, ready, claimed, sent, first_byte, ended, replay
+  from unnest(p_run_id, p_run_generation, p_run_turn, p_run_step, p_ok, p_claimed, p_run_outcome, p_run_ready, p_run_sent,
+    p_run_first_byte, p_run_ended, p_run_replay)
+    as t(id, generation, turn, step, ok, claimed, outcome, ready, sent, first_byte, ended, replay)
+  where ok and step <> 'running';
+end $$;
