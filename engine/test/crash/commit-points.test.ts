@@ -4,6 +4,7 @@
  */
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { COMMIT_POINTS, type CrashPoint } from '../support/pg-proxy.ts'
+import { waitUntil } from '../support/wait-until.ts'
 import { Stack, type Victim } from './stack.ts'
 import { expectJobsDone, sendJob } from './verify.ts'
 
@@ -42,14 +43,17 @@ test('the job passes every commit point as often as the loop below believes', as
 const CASES = VICTIMS.flatMap(victim => POINTS.map(point => ({ victim, ...point })))
 
 test.each(CASES)(
-  'kill -9 of the $victim $phase $at $occurrence loses nothing and repeats nothing',
+  'kill -9 ($victim) $phase $at $occurrence loses nothing and repeats nothing',
   async ({ victim, ...point }) => {
     jobs += 1
     const names = [`job${jobs}a`, `job${jobs}b`]
-    const reached = stack.proxy.arm(point)
+    let isReached = false
+    stack.proxy.arm(point).then(() => {
+      isReached = true
+    })
 
     const sent = Promise.all(names.map(name => sendJob(stack, name)))
-    await reached
+    await waitUntil('the point is reached', () => isReached)
     await stack.kill(victim)
     stack.proxy.release(victim === 'app' ? 'forward' : 'drop')
     await stack.restart(victim)
