@@ -34,8 +34,8 @@ export interface DevOutput {
   ready(facts: { url: string; startMs: number; dataDir: string; how: string; appUrl: string | null }): void
   /** An app has registered, or answers again. */
   synced(answer: SyncAnswer): void
-  /** The app that is being looked for does not answer. */
-  missing(message: string): void
+  /** What answers where the app should be is not one of ours. */
+  strange(message: string): void
   settled(turn: SettledTurn): void
   note(line: string): void
   flush(): void
@@ -117,9 +117,9 @@ export function createDevOutput(terminal: Terminal): DevOutput {
       if (isFirst) say(`${colors.green('✓')} app found at ${colors.cyan(plain(answer.url))}: ${listOf(answer)}`)
       else say(`${colors.green('✓')} app at ${colors.cyan(plain(answer.url))}: ${changesOf(answer)}`)
     },
-    missing(message) {
+    strange(message) {
       flush()
-      say(`${colors.yellow('…')} still looking: ${plain(message)}`)
+      say(`${colors.yellow('…')} not your app yet: ${plain(message)}`)
     },
     settled,
     note(line) {

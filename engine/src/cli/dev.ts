@@ -29,7 +29,6 @@ export interface DevOptions {
 
 /** Engine and Postgres for one developer, until somebody asks it to stop. */
 export async function runDev(world: World, options: DevOptions): Promise<number> {
-  const startedAt = performance.now()
   const { config } = options
   const terminal = createTerminal(world)
   const log = createLog(config.logLevel ?? 'error', 2)
@@ -89,14 +88,14 @@ export async function runDev(world: World, options: DevOptions): Promise<number>
     })
     closing.unshift(() => forgetEngine(config.home, world.pid))
     const appUrl = options.appUrl ?? (await engine.catalogs.get(ws)).url
-    output.ready({ url, startMs: performance.now() - startedAt, dataDir: postgres.dataDir, how: postgres.how, appUrl })
+    // This clock began with the process: what the person has waited.
+    output.ready({ url, startMs: performance.now(), dataDir: postgres.dataDir, how: postgres.how, appUrl })
     log.info({ keys: signingKeys.map(fingerprint) }, 'signing keys')
 
     const stopFollowing = followApp({
       url: async () => options.appUrl ?? (await engine.catalogs.get(ws)).url,
       sync: async url => syncApp(await engine.catalogs.get(ws), { url }),
-      onFound: () => {},
-      onMissing: message => output.missing(message),
+      onStrange: message => output.strange(message),
     })
     closing.unshift(stopFollowing)
     await Promise.race([world.stopAsked, postgres.lost])

@@ -12,17 +12,15 @@ export interface FollowOptions {
   /** Where to look now; null when nobody has said yet. */
   url: () => Promise<string | null>
   sync: (url: string) => Promise<SyncAnswer>
-  /** It answers: the first time, and again after it did not. */
-  onFound: (answer: SyncAnswer) => void
-  /** It does not answer: told once, until it does. */
-  onMissing: (message: string) => void
+  /** Somebody is there, but it is not an app of ours: told once, until it is. That nobody is there is no news. */
+  onStrange: (message: string) => void
 }
 
 /** Starts following; the returned function stops it and resolves when nothing is under way. */
 export function followApp(options: FollowOptions): () => Promise<void> {
   let isStopped = false
   let timer: NodeJS.Timeout | undefined
-  let isMissing = false
+  let isStrange = false
   let underWay = look()
 
   async function look(): Promise<void> {
@@ -37,14 +35,15 @@ export function followApp(options: FollowOptions): () => Promise<void> {
     const url = await options.url().catch(() => null)
     if (url === null || isStopped) return FOLLOWING_MS
     try {
-      options.onFound(await options.sync(url))
-      isMissing = false
+      await options.sync(url)
+      isStrange = false
       return FOLLOWING_MS
     } catch (error) {
       // Anything else is about us (the database is away): the next look will tell.
-      if (error instanceof EngineError && error.status === 422 && !isMissing) {
-        isMissing = true
-        options.onMissing(error.message)
+      if (!(error instanceof EngineError) || error.status !== 422) return LOOKING_MS
+      if (error.code !== 'app_unreachable' && !isStrange) {
+        isStrange = true
+        options.onStrange(error.message)
       }
       return LOOKING_MS
     }

@@ -4,11 +4,11 @@
  */
 import { randomBytes } from 'node:crypto'
 import { OpenAPIHono } from '@hono/zod-openapi'
-import { createUuid7, encodeId } from '@stepwell/protocol'
 import { EngineError } from '../core/errors.ts'
 import type { Log } from '../log.ts'
 import { authenticate } from './auth.ts'
 import type { HttpApp, HttpEnv, HttpOptions } from './context.ts'
+import { addDescription } from './description.ts'
 import { addEvents } from './events.ts'
 import { addHealth } from './health.ts'
 import { localOnly } from './local-only.ts'
@@ -20,9 +20,12 @@ import { addSync } from './sync.ts'
 /** Builds the HTTP side of an engine: a `fetch` function for a server, or for a test without one. */
 export function createHttp(options: HttpOptions): HttpApp {
   const app: HttpApp = new OpenAPIHono<HttpEnv>()
-  const newUuid = createUuid7({ now: Date.now, random: randomBytes })
+  // Unique without asking for randomness or the clock at each request.
+  const idPrefix = `req_${randomBytes(8).toString('hex')}_`
+  let requests = 0
   app.use(async (c, next) => {
-    c.set('requestId', encodeId('req', newUuid()))
+    requests += 1
+    c.set('requestId', idPrefix + requests)
     await next()
   })
   if (options.mode === 'dev') app.use(localOnly)
@@ -32,6 +35,7 @@ export function createHttp(options: HttpOptions): HttpApp {
   addReports(app, options)
   addSync(app, options)
   addRuns(app, options)
+  addDescription(app)
   refuseOtherMethods(app, options.log)
   app.notFound(c => answerProblem(c, options.log, notFound(c.req.method, c.req.path)))
   app.onError((error, c) => answerProblem(c, options.log, error))

@@ -1,14 +1,28 @@
 import { LIMITS, type NewEvent } from '@stepwell/protocol'
-import { eventsBodySchema, firstProblems } from '@stepwell/protocol/schemas'
+import { eventsBodySchema, firstProblems, newEventSchema } from '@stepwell/protocol/schemas'
+import { z } from 'zod'
 import { EngineError } from '../core/errors.ts'
 import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
 import { refuseQuery } from './query.ts'
 import { invalidBody, parseJson } from './raw-body.ts'
+import { addRoute, gives, takes } from './route.ts'
+import { sentView } from './views.ts'
+
+const many = z.array(newEventSchema).max(LIMITS.eventsPerCall)
+
+const route = {
+  method: 'post',
+  path: '/v1/events',
+  operationId: 'sendEvents',
+  summary: 'Accept events and start what they start',
+  request: takes(z.union([newEventSchema, many, z.object({ events: many })])),
+  responses: gives(202, 'Stored, in the order of the request, with the runs that each started', sentView),
+} as const
 
 /** `POST /v1/events`: accepts events and starts what they start. Answers after the commit. */
 export function addEvents(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
-  app.post('/v1/events', async c => {
+  addRoute(app, route, async c => {
     refuseQuery(c)
     const body = c.get('body')
     const json = parseJson(body)

@@ -1,7 +1,9 @@
-import { firstProblems } from '@stepwell/protocol/schemas'
 import { z } from 'zod'
 import { EngineError } from '../core/errors.ts'
 import type { HttpContext } from './context.ts'
+
+const PROBLEMS_MAX = 10
+const SHOWN_CHARS = 100
 
 const none = z.strictObject({})
 
@@ -16,14 +18,22 @@ export function readQuery<T>(c: HttpContext, schema: z.ZodType<T>): T {
   // A copy: zod refuses objects without a prototype.
   const parsed = schema.safeParse({ ...given })
   const errors = [
-    ...repeated.map(name => ({ path: name, message: 'comes more than once' })),
-    ...(parsed.success ? [] : firstProblems(parsed.error)),
+    ...repeated
+      .slice(0, PROBLEMS_MAX)
+      .map(name => ({ path: name.slice(0, SHOWN_CHARS), message: 'comes more than once' })),
+    ...(parsed.success ? [] : parsed.error.issues.flatMap(problemsOf)),
   ]
   if (parsed.success && errors.length === 0) return parsed.data
   const [first] = errors
   const said =
     first === undefined ? '' : first.path === '' ? ` ${first.message}.` : ` "${first.path}" ${first.message}.`
   throw new EngineError('query_invalid', 400, `The query is not valid.${said} See "errors".`, { errors })
+}
+
+function problemsOf(issue: z.core.$ZodIssue): { path: string; message: string }[] {
+  if (issue.code !== 'unrecognized_keys') return [{ path: issue.path.join('.'), message: issue.message }]
+  const keys = issue.keys.slice(0, PROBLEMS_MAX)
+  return keys.map(key => ({ path: key.slice(0, SHOWN_CHARS), message: 'is no parameter of this route' }))
 }
 
 /** For routes that take no parameters. */

@@ -6,6 +6,8 @@ import { findRun, listRuns, readJournal } from '../store/runs.ts'
 import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
 import { readQuery, refuseQuery } from './query.ts'
+import { addRoute, gives } from './route.ts'
+import { journalView, runListView, runView } from './views.ts'
 
 const RUNS_MAX = 200
 const RUNS_DEFAULT = 50
@@ -37,11 +39,40 @@ export const journalQuery = z.strictObject({
   limit: integer(1, ENTRIES_MAX).default(ENTRIES_DEFAULT),
 })
 
+const runParams = z.object({ id: z.string() })
+
+const listRoute = {
+  method: 'get',
+  path: '/v1/runs',
+  operationId: 'listRuns',
+  summary: 'Runs, newest first',
+  request: { query: runsQuery },
+  responses: gives(200, 'A page; "next" is the cursor of the next one', runListView),
+} as const
+
+const runRoute = {
+  method: 'get',
+  path: '/v1/runs/{id}',
+  operationId: 'getRun',
+  summary: 'One run as it is now',
+  request: { params: runParams },
+  responses: gives(200, 'The run', runView),
+} as const
+
+const journalRoute = {
+  method: 'get',
+  path: '/v1/runs/{id}/journal',
+  operationId: 'getJournal',
+  summary: 'Everything that reached a run, in order',
+  request: { params: runParams, query: journalQuery },
+  responses: gives(200, 'A page; pass "next" as "after" for the next one', journalView),
+} as const
+
 /** `GET /v1/runs`, one run, and its journal. */
 export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
   const sql = engine.pools.read
 
-  app.get('/v1/runs', async c => {
+  addRoute(app, listRoute, async c => {
     const query = readQuery(c, runsQuery)
     const runs = await listRuns(sql, {
       ws: c.get('catalog').ws,
@@ -56,18 +87,18 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
     return answer(c, 200, list)
   })
 
-  app.get('/v1/runs/:id', async c => {
+  addRoute(app, runRoute, async c => {
     refuseQuery(c)
-    const id = c.req.param('id')
+    const id = c.req.param('id') ?? ''
     const runId = decodeId('run', id) as RunId | null
     const run = runId === null ? null : await findRun(sql, c.get('catalog').ws, runId)
     if (run === null) throw runNotFound(id, c.get('catalog').name)
     return answer(c, 200, run)
   })
 
-  app.get('/v1/runs/:id/journal', async c => {
+  addRoute(app, journalRoute, async c => {
     const { after, limit } = readQuery(c, journalQuery)
-    const id = c.req.param('id')
+    const id = c.req.param('id') ?? ''
     const runId = decodeId('run', id) as RunId | null
     const { ws, name } = c.get('catalog')
     const journal = runId === null ? null : await readJournal(sql, { ws, runId, after, limit: limit + 1 })

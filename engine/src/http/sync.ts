@@ -4,10 +4,21 @@ import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
 import { refuseQuery } from './query.ts'
 import { invalidBody, parseJson } from './raw-body.ts'
+import { addRoute, gives, takes } from './route.ts'
+import { syncView } from './views.ts'
+
+const route = {
+  method: 'post',
+  path: '/v1/sync',
+  operationId: 'syncApp',
+  summary: 'Say where an app is; the engine asks it what it serves',
+  request: takes(syncRequestSchema),
+  responses: gives(200, 'The functions of the workspace from now on', syncView),
+} as const
 
 /** `POST /v1/sync`: an app says where it is. The engine asks it what it serves before it answers. */
 export function addSync(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
-  app.post('/v1/sync', async c => {
+  addRoute(app, route, async c => {
     refuseQuery(c)
     const parsed = syncRequestSchema.safeParse(parseJson(c.get('body')))
     if (!parsed.success) throw invalidBody('a sync request', firstProblems(parsed.error))
