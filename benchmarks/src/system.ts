@@ -3,6 +3,7 @@
  * of the three has spent on the CPU.
  */
 import { type ChildProcess, spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
 import { readdirSync, readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
 import { createServer } from 'node:net'
@@ -25,6 +26,8 @@ export interface System {
   client: StepwellClient
   engineUrl: string
   cpu(): CpuSeconds
+  /** Resolves when the handler of the run that this event started has ended. Ask before sending the event. */
+  whenEnded(eventId: string): Promise<void>
   stop(): Promise<void>
 }
 
@@ -33,16 +36,34 @@ export async function startSystem(): Promise<System> {
   const home = await mkdtemp(join(tmpdir(), 'stepwell-bench-'))
   const [enginePort, appPort] = [await freePort(), await freePort()]
   const engineUrl = `http://127.0.0.1:${enginePort}`
-  const env = { STEPWELL_HOME: home, STEPWELL_URL: engineUrl, STEPWELL_APP_URL: `http://127.0.0.1:${appPort}` }
-  const engine = start(['engine/src/main.ts', 'dev', '--port', String(enginePort)], { STEPWELL_HOME: home })
+  const signingKey = `whsec_${randomBytes(32).toString('base64')}`
+  const env = {
+    STEPWELL_HOME: home,
+    STEPWELL_SIGNING_KEY: signingKey,
+    STEPWELL_URL: engineUrl,
+    STEPWELL_APP_URL: `http://127.0.0.1:${appPort}`,
+  }
+  const engine = start(['engine/src/main.ts', 'dev', '--port', String(enginePort)], {
+    STEPWELL_HOME: home,
+    STEPWELL_SIGNING_KEY: signingKey,
+  })
   await waitFor('the engine', engine, async () => (await fetch(`${engineUrl}/readyz`)).ok)
   const app = start(['benchmarks/src/bench-app.ts'], { ...env, PORT: String(appPort) })
-  const client = new StepwellClient({ url: engineUrl, ...readKey(home) })
+  const waiting = new Map<string, () => void>()
+  app.child.on('message', message => waiting.get((message as { ended: string }).ended)?.())
+  const client = new StepwellClient({ url: engineUrl, signingKey })
   await waitFor('the app', app, async () => (await client.send({ name: 'bench.nothing' })).length === 1 && app.ready())
   return {
     client,
     engineUrl,
     cpu: () => ({ engine: cpuOf(engine.child.pid), app: cpuOf(app.child.pid), postgres: postgresCpu(home) }),
+    whenEnded: eventId =>
+      new Promise(resolve =>
+        waiting.set(eventId, () => {
+          waiting.delete(eventId)
+          resolve()
+        }),
+      ),
     async stop() {
       app.child.kill('SIGKILL')
       engine.child.kill('SIGTERM')
@@ -62,13 +83,15 @@ function start(args: string[], env: Record<string, string>): Started {
   const child = spawn(process.execPath, ['--import', 'tsx', ...args], {
     cwd: ROOT,
     env: { ...process.env, ...env },
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
   let output = ''
   for (const stream of [child.stdout, child.stderr])
-    stream.on('data', chunk => {
+    stream?.on('data', chunk => {
       output = (output + String(chunk)).slice(-5_000)
     })
+  // Whatever becomes of us, it does not stay behind.
+  process.once('exit', () => child.kill('SIGKILL'))
   return { child, output: () => output, ready: () => output.includes('ready') }
 }
 
@@ -79,11 +102,6 @@ async function waitFor(what: string, started: Started, check: () => Promise<bool
       throw new Error(`${what} did not start:\n${started.output()}`)
     await new Promise(resolve => setTimeout(resolve, 50))
   }
-}
-
-function readKey(home: string): { signingKey: string } {
-  const { signingKey } = JSON.parse(readFileSync(join(home, 'dev.json'), 'utf8')) as { signingKey: string }
-  return { signingKey }
 }
 
 /** User and system time of a process and of its children that have ended, in seconds. */

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import type { CpuSeconds, System } from './system.ts'
 
 export interface Measured {
@@ -60,13 +61,16 @@ export async function measureThroughput(
 }
 
 async function runOnce(system: System, event: { name: string }): Promise<void> {
-  const [sent] = await system.client.send(event)
-  const id = sent?.runs[0]
-  if (id === undefined) throw new Error(`"${event.name}" started nothing.`)
+  const id = `bench-${randomUUID()}`
+  const ended = system.whenEnded(id)
+  const [sent] = await system.client.send({ ...event, id })
+  const run = sent?.runs[0]
+  if (run === undefined) throw new Error(`"${event.name}" started nothing.`)
+  await ended
   for (;;) {
-    const { state } = await system.client.getRun(id)
+    const { state } = await system.client.getRun(run)
     if (state === 'completed') return
-    if (state === 'failed') throw new Error(`${id} failed.`)
+    if (state === 'failed') throw new Error(`${run} failed.`)
     await pause(POLL_MS)
   }
 }
