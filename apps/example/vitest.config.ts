@@ -3,12 +3,10 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: ['test/**/*.test.ts'],
-    // The files share one engine and its one workspace, where the app of one file would take over the runs of another.
+    // Each file starts an engine, a Postgres and an app; one of them at a time is enough for a small machine.
     fileParallelism: false,
     pool: 'forks',
-    globalSetup: ['test/global-setup.ts'],
     testTimeout: 60_000,
-    hookTimeout: 60_000,
-    teardownTimeout: 60_000,
+    hookTimeout: 90_000,
   },
 })

@@ -1,13 +1,15 @@
 /**
- * `npx pnpm demo`: the main job on real input, with kills. Everything it makes is in .demo/ of the checkout, and is gone
- * at the end unless --keep is given. Ends with 0 when all that it promises has been seen, with 1 when not.
+ * `npx pnpm demo`: the main job on real input, with kills. Everything it makes is in .demo/ of the checkout, or in
+ * --folder, and is gone at the end unless --keep is given. Ends with 0 when all that it promises has been seen, with 1
+ * when not.
  */
-import { existsSync, mkdirSync } from 'node:fs'
-import { join, relative } from 'node:path'
+import { mkdirSync } from 'node:fs'
+import { join, relative, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
 import colors from 'picocolors'
 import type { Child } from './child.ts'
 import { findFreePorts } from './free-ports.ts'
-import { findStarted, killStarted, noteStarted, removeFolder, type Started, stopPostgres } from './leftovers.ts'
+import { findStarted, isOurs, killStarted, noteStarted, removeFolder, type Started, stopPostgres } from './leftovers.ts'
 import { createNarrator } from './narrator.ts'
 import { APP_MAIN, DEMO_FOLDER, ENGINE_MAIN, ROOT } from './places.ts'
 import { watchRuns } from './run-watcher.ts'
@@ -17,9 +19,10 @@ import { tellStory } from './story.ts'
 const HOOK_SECRET = 'the-secret-of-the-webhook'
 const DEMO_MAIN = 'apps/example/src/demo/demo.ts'
 const EXIT = { ok: 0, failed: 1, interrupted: 130 } as const
-const isKept = process.argv.includes('--keep')
 
-const home = join(DEMO_FOLDER, 'home')
+const { values: options } = parseArgs({ options: { keep: { type: 'boolean' }, folder: { type: 'string' } } })
+const folder = options.folder === undefined ? DEMO_FOLDER : resolve(options.folder)
+const home = join(folder, 'home')
 const started: Started[] = [{ pid: process.pid, command: DEMO_MAIN }]
 const children: Child[] = []
 const narrator = createNarrator({ write: text => void process.stdout.write(text), nowMs: () => performance.now() })
@@ -27,25 +30,29 @@ const narrator = createNarrator({ write: text => void process.stdout.write(text)
 process.exitCode = await run()
 
 async function run(): Promise<number> {
-  const other = findStarted(DEMO_FOLDER).find(({ command }) => command === DEMO_MAIN)
+  const other = findStarted(folder).find(({ command }) => command === DEMO_MAIN)
   if (other !== undefined) {
-    console.error(`Another demo is running in this checkout (process ${other.pid}). Wait for it, or stop it.`)
+    console.error(`Another demo is running in ${folder} (process ${other.pid}). Wait for it, or stop it.`)
+    return EXIT.failed
+  }
+  if (!isOurs(folder)) {
+    console.error(`${folder} is not empty and was not made by the demo. Choose another --folder.`)
     return EXIT.failed
   }
   await clearLastDemo()
-  mkdirSync(DEMO_FOLDER, { recursive: true })
-  noteStarted(DEMO_FOLDER, started)
+  mkdirSync(folder, { recursive: true })
+  noteStarted(folder, started)
   return await play()
 }
 
 async function play(): Promise<number> {
   const [enginePort = 0, appPort = 0] = await findFreePorts(2)
   const stack = createStack({
-    logFolder: DEMO_FOLDER,
+    logFolder: folder,
     enginePort,
     appPort,
     home,
-    ledgerPath: join(DEMO_FOLDER, 'ledger.jsonl'),
+    ledgerPath: join(folder, 'ledger.jsonl'),
     appEnv: {
       GATEKEEPER_HOOK_SECRET: HOOK_SECRET,
       GATEKEEPER_REVIEW_TIMEOUT: '12s',
@@ -56,16 +63,14 @@ async function play(): Promise<number> {
     onStart(child) {
       children.push(child)
       started.push({ pid: child.pid, command: child.name === 'engine' ? ENGINE_MAIN : APP_MAIN })
-      noteStarted(DEMO_FOLDER, started)
+      noteStarted(folder, started)
     },
   })
   const watcher = watchRuns({
     engineUrl: stack.engineUrl,
     tell: (who, { text, tone }) => narrator.tell(who, text, tone),
   })
-  narrator.print(
-    `${colors.bold('Stepwell')}: functions that survive kill -9. All of it happens in ${show(DEMO_FOLDER)}.`,
-  )
+  narrator.print(`${colors.bold('Stepwell')}: functions that survive kill -9. All of it happens in ${shown()}.`)
 
   const interrupted = new Promise<'interrupted'>(resolve => {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve('interrupted'))
@@ -84,14 +89,14 @@ async function play(): Promise<number> {
   await watcher.stop()
   await stack.stop()
   if (end === 'told') {
-    const what = isKept ? `The ledger and the logs are in ${show(DEMO_FOLDER)}.` : `${show(DEMO_FOLDER)} is removed.`
+    const what = options.keep ? `The ledger and the logs are in ${shown()}.` : `${shown()} is removed.`
     console.log(colors.dim(`\n   Everything is stopped. ${what}`))
   } else if (end === 'interrupted') {
     console.error('\nInterrupted. Everything is stopped.')
   } else {
     explain(end.error)
   }
-  if (!isKept) removeFolder(DEMO_FOLDER)
+  if (!options.keep) removeFolder(folder)
   return end === 'told' ? EXIT.ok : end === 'interrupted' ? EXIT.interrupted : EXIT.failed
 }
 
@@ -105,12 +110,11 @@ function explain(error: unknown): void {
 
 /** A demo that was killed could not tidy up. */
 async function clearLastDemo(): Promise<void> {
-  if (!existsSync(DEMO_FOLDER)) return
-  await killStarted(findStarted(DEMO_FOLDER))
+  await killStarted(findStarted(folder))
   await stopPostgres(join(home, 'pgdata'))
-  removeFolder(DEMO_FOLDER)
+  removeFolder(folder)
 }
 
-function show(folder: string): string {
-  return relative(ROOT, folder)
+function shown(): string {
+  return folder === DEMO_FOLDER ? relative(ROOT, folder) : folder
 }

@@ -3,7 +3,7 @@
  * behind on purpose (the next engine takes it over), and a demo that was killed leaves everything behind.
  */
 import { execFileSync } from 'node:child_process'
-import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 
@@ -15,17 +15,23 @@ export interface Started {
 
 const FAST_SHUTDOWN_MS = 10_000
 const POLL_MS = 20
+const NOTES = 'processes.json'
+
+/** Whether a folder may be removed as a whole: a demo has made it, or it is empty or not there. */
+export function isOurs(folder: string): boolean {
+  return !existsSync(folder) || readdirSync(folder).length === 0 || existsSync(join(folder, NOTES))
+}
 
 /** Where a demo notes what it has started. */
 export function noteStarted(folder: string, processes: readonly Started[]): void {
-  writeFileSync(join(folder, 'processes.json'), JSON.stringify(processes))
+  writeFileSync(join(folder, NOTES), JSON.stringify(processes))
 }
 
 /** What the last demo in this folder has noted and is still running. */
 export function findStarted(folder: string): Started[] {
   try {
     // The file is ours: `noteStarted` wrote it.
-    const processes = JSON.parse(readFileSync(join(folder, 'processes.json'), 'utf8')) as Started[]
+    const processes = JSON.parse(readFileSync(join(folder, NOTES), 'utf8')) as Started[]
     return processes.filter(({ pid, command }) => commandLineOf(pid).includes(command))
   } catch {
     return []
@@ -64,8 +70,8 @@ function readPostmasterPid(dataDir: string): number | null {
   }
 }
 
-/** Empty when there is no such process, or when the system does not tell. */
-function commandLineOf(pid: number): string {
+/** Empty when there is no such process (one that has ended and was not waited for is none), or the system does not tell. */
+export function commandLineOf(pid: number): string {
   try {
     if (process.platform === 'linux') return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ')
     return execFileSync('ps', ['-o', 'command=', '-p', String(pid)], { encoding: 'utf8' })

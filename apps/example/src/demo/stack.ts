@@ -23,7 +23,8 @@ export interface Stack {
   appUrl: string
   ledgerPath: string
   startEngine(): Promise<Child>
-  startApp(): Promise<Child>
+  /** @param settings in addition to those of the stack */
+  startApp(settings?: Record<string, string>): Promise<Child>
   killEngine(): Promise<void>
   killApp(): Promise<void>
   /** Stops everything, also a Postgres that has lost its engine. */
@@ -65,12 +66,19 @@ export function createStack(options: StackOptions): Stack {
       await waitUntilUp(engine, `${engineUrl}/readyz`, START_MS)
       return engine
     },
-    async startApp() {
+    async startApp(settings = {}) {
       refuseWhenStopping()
       app = startChild({
         name: 'app',
         file: APP_MAIN,
-        env: { ...homeEnv, STEPWELL_URL: engineUrl, PORT: String(appPort), GATEKEEPER_LEDGER: ledgerPath, ...appEnv },
+        env: {
+          ...homeEnv,
+          STEPWELL_URL: engineUrl,
+          PORT: String(appPort),
+          GATEKEEPER_LEDGER: ledgerPath,
+          ...appEnv,
+          ...settings,
+        },
         logPath: logPathOf('app'),
       })
       onStart(app)
