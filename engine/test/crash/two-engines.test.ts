@@ -20,9 +20,14 @@ async function sendRuns(prefix: string, count: number): Promise<string[]> {
   return answers.flatMap(answer => answer.runs)
 }
 
+async function countHolders(): Promise<number> {
+  const holders = await stack.look(sql => sql`select distinct owner from stepwell.queue where owner is not null`)
+  return holders.length
+}
+
 test('1,000 runs on two engines: each runs once, and both take part', async () => {
   const runs = await sendRuns('both', 1_000)
-
+  await waitUntil('both hold runs', async () => (await countHolders()) === 2)
   await waitUntil('all are completed', async () => (await stack.countCompleted(runs)) === 1_000)
 
   const ledger = await stack.ledger()
