@@ -4,7 +4,8 @@
  */
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { getRequestListener } from '@hono/node-server'
+import { getRequestListener, RequestError } from '@hono/node-server'
+import type { ErrorCode } from '@stepwell/protocol'
 import type { HttpApp } from '../http/context.ts'
 
 /** Longer than any client or load balancer keeps an idle connection: the side that sends should be the one to close it. */
@@ -29,7 +30,9 @@ export interface Listening {
  */
 export async function listen(hosts: readonly string[], port: number): Promise<Listening> {
   let app: HttpApp | null = null
-  const listener = getRequestListener((request, env) => app?.fetch(request, env) ?? notReady())
+  const listener = getRequestListener((request, env) => app?.fetch(request, env) ?? notReady(), {
+    errorHandler: unreadable,
+  })
   for (let attempt = 1; ; attempt += 1) {
     const servers: Server[] = []
     try {
@@ -89,16 +92,22 @@ async function closeServer(server: Server): Promise<void> {
 }
 
 function notReady(): Response {
-  const detail = 'The engine is starting. Try again in a second.'
-  const problem = {
-    type: 'urn:stepwell:error:unavailable',
-    title: 'Unavailable',
-    status: 503,
-    code: 'unavailable',
-    detail,
-  }
-  const headers = { 'content-type': 'application/problem+json', 'retry-after': '1' }
-  return new Response(JSON.stringify(problem), { status: 503, headers })
+  return problem(503, 'unavailable', 'The engine is starting. Try again in a second.', { 'retry-after': '1' })
+}
+
+/** An address or a Host header that make no URL, or (never, we hope) something that the app itself did not catch. */
+function unreadable(error: unknown): Response {
+  if (error instanceof RequestError) return problem(404, 'not_found', 'The address of the request cannot be read.')
+  return problem(500, 'internal', 'The request could not be handled.')
+}
+
+/** What the app answers by itself once it is there. */
+function problem(status: number, code: ErrorCode, detail: string, headers: Record<string, string> = {}): Response {
+  const document = { type: `urn:stepwell:error:${code}`, title: code.replaceAll('_', ' '), status, code, detail }
+  return new Response(JSON.stringify(document), {
+    status,
+    headers: { 'content-type': 'application/problem+json', ...headers },
+  })
 }
 
 function portOf(server: Server): number {

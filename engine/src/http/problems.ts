@@ -24,8 +24,8 @@ export function answerProblem(
   const error = refusalOf(thrown)
   if (error.status >= 500) {
     const fields = { requestId, method: c.req.method, path: c.req.path, code: error.code, err: thrown }
-    if (error.code === 'internal') log.error(fields, 'request failed')
-    else log.warn(fields, 'request refused')
+    if (isExpected(thrown)) log.warn(fields, 'request refused')
+    else log.error(fields, 'request failed')
   }
   const problem: Problem = {
     ...error.extra,
@@ -44,6 +44,7 @@ export function answerProblem(
 }
 
 function refusalOf(thrown: unknown): EngineError {
+  if (thrown instanceof EngineError) return thrown
   if (isAway(thrown)) {
     return new EngineError(
       'unavailable',
@@ -51,12 +52,16 @@ function refusalOf(thrown: unknown): EngineError {
       'The engine cannot reach its database now. Whether the request took effect is not known; send it again.',
     )
   }
-  if (thrown instanceof EngineError) return thrown
   return new EngineError(
     'internal',
     500,
     'Something in the engine failed. Its log has the reason under this requestId; report it if sending again does not help.',
   )
+}
+
+/** Whether it passes by itself: a database that is away, or a refusal that nothing else has caused. */
+function isExpected(thrown: unknown): boolean {
+  return isAway(thrown) || (thrown instanceof EngineError && thrown.cause === undefined)
 }
 
 function isAway(thrown: unknown): boolean {
