@@ -5,7 +5,8 @@ import { bodyLimit } from 'hono/body-limit'
 import type { Events } from './events.ts'
 import type { Ledger } from './outside/ledger.ts'
 import type { OutsideWorld } from './outside/outside-world.ts'
-import { BodyError, readOrder, readPerson } from './read-body.ts'
+import { UnknownUserError } from './outside/users.ts'
+import { BodyError, readId, readOrder, readPerson } from './read-body.ts'
 import { statusPage } from './status-page.ts'
 import { readDelivery } from './webhooks/github-webhook.ts'
 
@@ -58,7 +59,7 @@ export function createApp(parts: AppParts): Hono {
   })
 
   app.post(`${PATHS.users}/:id/approve`, async c => {
-    const userId = Number(c.req.param('id'))
+    const { id: userId } = outside.users.find(readId(c.req.param('id')))
     const [sent] = await client.send({ name: 'approval.received', data: { userId } })
     return c.json({ userId, ...sent }, 202)
   })
@@ -76,13 +77,16 @@ export function createApp(parts: AppParts): Hono {
   app.onError((error, c) => {
     if (error instanceof BodyError) return c.json({ error: error.message }, 400)
     if (error instanceof SyntaxError) return c.json({ error: 'The body is no JSON.' }, 400)
-    if (error instanceof StepwellError) {
-      // Nothing was stored. GitHub and everybody else may send it again, under the same id.
-      const status = error.code === 'unavailable' || error.code === 'draining' ? 503 : 500
-      return c.json({ error: error.message, code: error.code }, status)
-    }
+    if (error instanceof UnknownUserError) return c.json({ error: error.message }, 404)
+    // Nothing was stored. Whoever is told 503 may send it again, under the same id.
+    if (error instanceof StepwellError) return c.json({ error: error.message, code: error.code }, statusOf(error))
     console.error(error)
     return c.json({ error: 'Gatekeeper failed; its log says why.' }, 500)
   })
   return app
+}
+
+function statusOf({ code }: StepwellError): 413 | 500 | 503 {
+  if (code === 'unavailable' || code === 'draining') return 503
+  return code === 'event_too_large' || code === 'body_too_large' ? 413 : 500
 }

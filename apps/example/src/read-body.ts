@@ -1,4 +1,4 @@
-/** Bodies of Gatekeeper's own routes: what is let in has the shape that the functions rely on. */
+/** Bodies and paths of Gatekeeper's own routes: what is let in has the shape that the functions rely on. */
 import type { Order } from './events.ts'
 import { TEST_CARDS } from './outside/payments.ts'
 import type { Article } from './outside/stock.ts'
@@ -42,6 +42,12 @@ export function readOrder(body: unknown, find: (sku: string) => Article | undefi
   }
 }
 
+/** @throws BodyError */
+export function readId(text: string): number {
+  if (/^[0-9]{1,9}$/.test(text)) return Number(text)
+  throw new BodyError('The id of a user is a whole number.')
+}
+
 function membersOf(body: unknown): Record<string, unknown> {
   if (typeof body !== 'object' || body === null || Array.isArray(body))
     throw new BodyError('The body is no JSON object.')
@@ -49,6 +55,8 @@ function membersOf(body: unknown): Record<string, unknown> {
 }
 
 function readText(name: string, value: unknown): string {
-  if (typeof value === 'string' && value !== '' && value.length <= MAX_TEXT_CHARS) return value
+  // Control characters and halves of characters are in no name, and no id of an event may have them.
+  const isText = typeof value === 'string' && value !== '' && !/[\p{Cc}\p{Cs}]/u.test(value)
+  if (isText && value.length <= MAX_TEXT_CHARS) return value
   throw new BodyError(`"${name}" is no text of 1 to ${MAX_TEXT_CHARS} characters.`)
 }

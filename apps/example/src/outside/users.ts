@@ -6,10 +6,15 @@ export interface User {
   email: string
 }
 
+/** Nobody has signed up under this id. */
+export class UnknownUserError extends Error {
+  override readonly name = 'UnknownUserError'
+}
+
 export interface Users {
   /** An address signs up once: the second time it gets the user that it has. */
   signUp(person: { name: string; email: string }): User
-  /** @throws Error when there is no such user */
+  /** @throws UnknownUserError */
   find(id: number): User
 }
 
@@ -23,7 +28,7 @@ export function createUsers(ledger: Ledger): Users {
     },
     find(id) {
       const user = all().find(candidate => candidate.id === id)
-      if (user === undefined) throw new Error(`There is no user ${id}. Sign up first: POST /users.`)
+      if (user === undefined) throw new UnknownUserError(`There is no user ${id}. Sign up first: POST /users.`)
       return user
     },
   }
