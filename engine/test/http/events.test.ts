@@ -134,7 +134,7 @@ test('an event of exactly the largest size is accepted', async () => {
 })
 
 test('a body nests as deep as it may', async () => {
-  const data = `${'['.repeat(998)}${']'.repeat(998)}`
+  const data = `${'['.repeat(LIMITS.jsonDepth - 1)}${']'.repeat(LIMITS.jsonDepth - 1)}`
 
   const response = await http.signed('POST', '/v1/events', undefined, { raw: `{"name":"a","data":${data}}` })
 
