@@ -105,6 +105,7 @@ export function createEngine(options: EngineOptions): Engine {
   const turns = {
     callApp,
     advanceRun,
+    held,
     dice: Math.random,
     reportUrl: `${options.selfUrl}/v1/reports`,
     budgetMs: settings.budgetMs,

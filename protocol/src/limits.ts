@@ -28,6 +28,8 @@ export const LIMITS = {
   matchValueChars: 1_024,
   reportsPerBatch: 1_000,
   opsPerReport: 10_000,
+  /** Arrays and objects within each other. JSON.parse takes any depth, JSON.stringify overflows the stack at some thousands. */
+  jsonDepth: 1_000,
   errorCauseDepth: 8,
   errorNameChars: 256,
   errorCodeChars: 256,

@@ -18,6 +18,7 @@ import {
 import { descriptionSchema, firstProblems, reportSchema } from '@stepwell/protocol/schemas'
 import { Agent, type Dispatcher, request } from 'undici'
 import type { Catalog } from '../core/catalog.ts'
+import { nestsDeeperThan } from '../core/json-depth.ts'
 
 export interface AppCall {
   catalog: Pick<Catalog, 'name' | 'keys'> & { url: string | null }
@@ -151,6 +152,11 @@ function readAnswer(call: AppCall, url: string, id: string, response: Dispatcher
       `App at ${url} answered 200, but not signed as it should be (${excerpt(body)}). ${why}`,
     )
   }
+  if (nestsDeeperThan(body, LIMITS.jsonDepth))
+    return refusal(
+      'app_body_invalid',
+      `App at ${url} answered with JSON that nests deeper than ${LIMITS.jsonDepth} levels.`,
+    )
   let json: unknown
   try {
     json = JSON.parse(body.toString('utf8'))

@@ -27,7 +27,7 @@ import { hasOpenKey, type Snapshot } from './snapshot.ts'
 export function decide(snapshot: Snapshot, happening: Happening, dice: () => number): Change[] {
   switch (happening.kind) {
     case 'report':
-      return decideReport(snapshot, happening.report, happening.isResponse, dice)
+      return decideReport(snapshot, happening.report, dice)
     case 'no_answer':
       return [resend(snapshot, happening.code, happening.message, happening.dice)]
     default:
@@ -35,7 +35,7 @@ export function decide(snapshot: Snapshot, happening: Happening, dice: () => num
   }
 }
 
-function decideReport(snapshot: Snapshot, report: Report, isResponse: boolean, dice: () => number): Change[] {
+function decideReport(snapshot: Snapshot, report: Report, dice: () => number): Change[] {
   if (report.state === 'refused') {
     const error = report.error
     return [resend(snapshot, 'turn_refused', error?.message ?? 'The app refused the turn without a reason.', dice())]
@@ -50,7 +50,7 @@ function decideReport(snapshot: Snapshot, report: Report, isResponse: boolean, d
   }
   const tooMuch = limitFailure(snapshot, changes)
   if (tooMuch !== null) return [failed(tooMuch)]
-  return [...changes, settleOf(snapshot, report, isResponse, changes, dice)]
+  return [...changes, settleOf(snapshot, report, changes, dice)]
 }
 
 /** One op becomes its journal line and what it opens. An op that the journal knows already becomes nothing. */
@@ -98,7 +98,14 @@ function decideOp(snapshot: Snapshot, op: Exclude<Op, { op: 'finish' | 'fail' }>
 function decideStep(snapshot: Snapshot, op: StepOp, earlierAttempts: number, dice: () => number): Change[] {
   const times = { startedMs: op.startedMs, durationMs: op.durationMs }
   const attempt = earlierAttempts + 1
-  if (op.error === undefined) return [{ ...record('step_completed', op, true, jsonText(op.output)), ...times }]
+  if (op.error === undefined) {
+    const output = jsonText(op.output)
+    if (output === null || Buffer.byteLength(output) <= LIMITS.stepOutputBytes)
+      return [{ ...record('step_completed', op, true, output), ...times }]
+    const message = `The output of step "${op.key}" is larger than ${LIMITS.stepOutputBytes} bytes. Store it elsewhere and return where.`
+    const error = runFailure('step_output_too_large', message)
+    return [{ ...record('step_failed', op, true, JSON.stringify({ error, attempt })), ...times }]
+  }
   const delayMs = retryDelayMs(op.retry, attempt, dice())
   if (delayMs === null)
     return [{ ...record('step_failed', op, true, JSON.stringify({ error: op.error, attempt })), ...times }]
@@ -125,17 +132,10 @@ function sleepUntilMs(nowMs: number, op: SleepOp): number {
 }
 
 /** How the turn goes on after its ops. What an app says about waiting is believed only when something is open. */
-function settleOf(
-  snapshot: Snapshot,
-  report: Report,
-  isResponse: boolean,
-  changes: Change[],
-  dice: () => number,
-): SettleChange {
+function settleOf(snapshot: Snapshot, report: Report, changes: Change[], dice: () => number): SettleChange {
   switch (report.state) {
     case 'running':
-      if (!isResponse) return { kind: 'settle', step: 'running' }
-      return { kind: 'settle', step: 'continue' }
+      return { kind: 'settle', step: 'running' }
     case 'continue':
       return { kind: 'settle', step: 'continue' }
     case 'waiting':

@@ -4,10 +4,8 @@
 import { isUtf8 } from 'node:buffer'
 import { LIMITS } from '@stepwell/protocol'
 import { EngineError } from '../core/errors.ts'
-import { nestsDeeperThan } from './json-depth.ts'
+import { nestsDeeperThan } from '../core/json-depth.ts'
 
-/** JSON.parse takes any depth, JSON.stringify overflows the stack at some four thousand. */
-const DEPTH_MAX = 1_000
 const EXCERPT_CHARS = 160
 
 /** The body's raw bytes; empty for a request without one. Throws `body_too_large`. */
@@ -46,8 +44,8 @@ async function readStream(stream: ReadableStream<Uint8Array>): Promise<Buffer> {
 export function parseJson(bytes: Buffer): unknown {
   if (bytes.length === 0) throw invalid('There is no body. Send JSON.')
   if (!isUtf8(bytes)) throw invalid('The body is not UTF-8. Send JSON in UTF-8.')
-  if (nestsDeeperThan(bytes, DEPTH_MAX))
-    throw invalid(`The body nests deeper than ${DEPTH_MAX} levels. Send it flatter.`)
+  if (nestsDeeperThan(bytes, LIMITS.jsonDepth))
+    throw invalid(`The body nests deeper than ${LIMITS.jsonDepth} levels. Send it flatter.`)
   try {
     return JSON.parse(bytes.toString('utf8'))
   } catch (error) {

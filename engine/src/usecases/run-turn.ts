@@ -7,11 +7,12 @@ import type { CallApp } from '../call/call-app.ts'
 import type { Happening } from '../core/happening.ts'
 import type { AdvanceRun } from './advance-runs.ts'
 import type { Leased } from './claim-runs.ts'
-import type { HeldRun } from './held-runs.ts'
+import type { HeldRun, HeldRuns } from './held-runs.ts'
 
 export interface RunTurnDeps {
   callApp: CallApp
   advanceRun: AdvanceRun
+  held: HeldRuns
   dice: () => number
   /** Where apps reach this process: the turn's report URL. */
   reportUrl: string
@@ -21,8 +22,19 @@ export interface RunTurnDeps {
   turnTimeoutMs: number
 }
 
-/** Sends the turn to the app and records how it ended. Resolves when the run is settled or lost. */
+/**
+ * Sends the turn to the app and records how it ended. Resolves when the run is settled or lost. Whatever goes wrong, the
+ * run is not held on to: its lease is given back, and the next claim reads what is true.
+ */
 export async function runTurn(deps: RunTurnDeps, leased: Leased): Promise<void> {
+  try {
+    await sendAndRecord(deps, leased)
+  } finally {
+    deps.held.drop(leased.run)
+  }
+}
+
+async function sendAndRecord(deps: RunTurnDeps, leased: Leased): Promise<void> {
   const happening = await dispatch(deps, leased)
   const { run } = leased
   run.isEnding = true
@@ -70,6 +82,8 @@ function mismatch(run: HeldRun, report: Report): string | null {
     report.generation === run.snapshot.generation
   if (!isOurs)
     return `App at ${run.catalog.url} answered with a report about another turn. Is something caching its responses?`
+  if (report.state === 'running')
+    return `App at ${run.catalog.url} ended the turn with a report that says it is still running.`
   return null
 }
 

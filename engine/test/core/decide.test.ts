@@ -110,6 +110,16 @@ describe('a step', () => {
     expect(decideReport(snapshot, [aStep({ output: 'again' })])).toEqual([{ kind: 'settle', step: 'running' }])
   })
 
+  test('whose output is over the limit fails by name, and is not tried again', () => {
+    const changes = decideReport(aSnapshot(), [aStep({ output: 'ä'.repeat(700_000), retry: POLICY })])
+
+    expect(changes[0]).toMatchObject({
+      type: 'step_failed',
+      settles: true,
+      data: expect.stringContaining('step_output_too_large'),
+    })
+  })
+
   test('that comes twice in one report is recorded once', () => {
     const changes = decideReport(aSnapshot(), [aStep({ output: 1 }), aStep({ output: 2 })])
 

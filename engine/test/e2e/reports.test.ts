@@ -14,6 +14,7 @@ import {
   type Turn,
   verify,
 } from '@stepwell/protocol'
+import { turnSchema } from '@stepwell/protocol/schemas'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { type ListeningServer, listen, readBody } from '../support/app-server.ts'
 import { startSystem, type TestSystem } from '../support/system.ts'
@@ -23,6 +24,7 @@ interface OpenTurn {
   turn: Turn
   /** Answers the turn's request. */
   respond(report: Partial<Report>): void
+  respondText(text: string): void
   isClosed(): boolean
 }
 
@@ -46,16 +48,28 @@ afterEach(async () => {
 
 async function takeRequest(request: IncomingMessage, response: ServerResponse): Promise<void> {
   const body = JSON.parse((await readBody(request)).toString()) as Turn | { kind: 'describe' }
-  const answer = (value: object) => {
-    const text = JSON.stringify(value)
+  const answer = (text: string) => {
     const id = responseId(String(request.headers[HEADERS.id]))
     response
       .writeHead(200, { ...signHeaders({ id, nowMs: Date.now(), payload: text, secrets: [system.signingKey] }) })
       .end(text)
   }
   if (body.kind === 'describe')
-    return answer({ kind: 'description', sdk: 'hand/1', functions: [{ id: 'hand', triggers: [{ event: 'hand' }] }] })
-  turns.push({ turn: body, respond: report => answer(reportFor(body, report)), isClosed: () => response.destroyed })
+    return answer(
+      JSON.stringify({
+        kind: 'description',
+        sdk: 'hand/1',
+        functions: [{ id: 'hand', triggers: [{ event: 'hand' }] }],
+      }),
+    )
+  // What this engine sends is what the protocol says.
+  expect(turnSchema.safeParse(body).error).toBeUndefined()
+  turns.push({
+    turn: body,
+    respond: report => answer(JSON.stringify(reportFor(body, report))),
+    respondText: answer,
+    isClosed: () => response.destroyed,
+  })
 }
 
 function reportFor(turn: Turn, given: Partial<Report> = {}): Report {
@@ -240,4 +254,30 @@ test('an app that knows nothing of reports gets the same result, a step per turn
     [3, 3],
   ])
   expect(ended.output).toBe('both')
+})
+
+test('a response that says the turn is still running is no answer', async () => {
+  const { run, open } = await startTurn()
+
+  open.respond({ state: 'running', ops: [aStep('charge')] })
+  const second = await nextTurn(run)
+  second.respond({ state: 'done', ops: [{ op: 'finish' }] })
+  await system.waitForState(run, 'completed')
+
+  expect((await system.journal(run)).map(entry => entry.type)).toEqual(['run_started'])
+})
+
+test('a report that nests too deep is refused, and a response that does is no answer', async () => {
+  const { run, open } = await startTurn()
+  const deep = `${'['.repeat(20_000)}${']'.repeat(20_000)}`
+  const text = JSON.stringify(
+    reportFor(open.turn, { state: 'continue', ops: [aStep('deep', { output: 'DEEP' })] }),
+  ).replace('"DEEP"', deep)
+
+  open.respondText(text)
+  const second = await nextTurn(run)
+  second.respond({ state: 'done', ops: [{ op: 'finish' }] })
+  await system.waitForState(run, 'completed')
+
+  expect((await system.journal(run)).map(entry => entry.type)).toEqual(['run_started'])
 })
