@@ -72,7 +72,7 @@ begin
     join stepwell.runs r on r.ws = p_ws and r.id = q.run_id
     join stepwell.journal j on j.ws = p_ws and j.run_id = r.id and j.generation = r.generation
     where q.ws = p_ws and q.run_id = any(v_runs)
-    order by j.run_id, j.seq;
+    order by q.ready_at, q.run_id, j.seq;
 end $$;
 
 -- Resumes runs whose waits are due. One process at a time per workspace. `next_ms`: until the next one, null for none.

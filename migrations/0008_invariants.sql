@@ -15,6 +15,22 @@ language sql stable as $$
   where not exists (select from stepwell.queue q where q.ws = i.ws and q.run_id = i.run_id)
     and not exists (select from stepwell.waits w where w.ws = i.ws and w.run_id = i.run_id and w.kind = 'resend')
   union all
+  select 'what has arrived is noticed by its holder', i.ws, i.run_id, i.key
+  from stepwell.inbox i
+  join stepwell.queue q on q.ws = i.ws and q.run_id = i.run_id
+  where q.owner is not null and not q.again
+  union all
+  select 'an open wait has missed no event', w.ws, w.run_id, w.key
+  from stepwell.waits w
+  join stepwell.runs r on r.ws = w.ws and r.id = w.run_id
+  where w.kind = 'event' and exists (
+    select from stepwell.event_keys k
+    where k.ws = w.ws and k.hash = w.hash and k.received_at >= r.created_at
+      and not stepwell.has_event(k.ws, r.id, k.event_id)
+      and not exists (
+        select from stepwell.fanouts f
+        where f.ws = k.ws and f.hash = k.hash and f.received_at = k.received_at and f.event_id = k.event_id))
+  union all
   select 'nothing is queued for a run that is not there', q.ws, q.run_id, ''
   from stepwell.queue q
   where not exists (select from stepwell.runs r where r.ws = q.ws and r.id = q.run_id)
