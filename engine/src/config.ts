@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { type Duration, formatDuration, isSecret, LIMITS, parseDuration } from '@stepwell/protocol'
 import { z } from 'zod'
 import { nearestName } from './cli/nearest-name.ts'
+import { connectionFromUrl } from './embedded/connection.ts'
 
 export interface Variable {
   name: string
@@ -19,15 +20,15 @@ export interface Variable {
   what: string
 }
 
-const minLeaseMs = 1_000
-const maxDurationMs = 24 * 3_600_000
+const LEASE_MIN_MS = 1_000
+const DURATION_MAX_MS = 24 * 3_600_000
 
 const duration = (minMs: number) =>
   z.string().transform((text, context) => {
     try {
       const ms = parseDuration(text as Duration)
-      if (ms >= minMs && ms <= maxDurationMs) return ms
-      context.addIssue(`must be from ${formatDuration(minMs)} to ${formatDuration(maxDurationMs)}`)
+      if (ms >= minMs && ms <= DURATION_MAX_MS) return ms
+      context.addIssue(`must be from ${formatDuration(minMs)} to ${formatDuration(DURATION_MAX_MS)}`)
     } catch (error) {
       context.addIssue(error instanceof Error ? error.message : String(error))
     }
@@ -49,10 +50,18 @@ const httpUrl = z
     'must be a URL that starts with http:// or https://',
   )
 
-// Not a secret may be shown: messages name the variable and never its value.
+/** Several hosts with commas are no URL to Node, but the driver knows them. */
+function isPostgresUrl(text: string): boolean {
+  return /^postgres(ql)?:\/\//.test(text) && URL.canParse(text.replace(/,[^/?]*/, ''))
+}
+
+// No secret may be shown: messages name the variable and never its value.
 const databaseUrl = z
   .string()
-  .refine(text => /^postgres(ql)?:\/\//.test(text), 'must be a URL that starts with postgres://')
+  .refine(
+    text => connectionFromUrl(text) !== undefined || isPostgresUrl(text),
+    'must be a URL like postgres://user:password@host:5432/database, with special characters in the password encoded (%40 for @)',
+  )
 
 const signingKeys = z
   .string()
@@ -130,7 +139,7 @@ export const VARIABLES = {
     default: '10s',
     unit: 'duration',
     what: 'A process without a heartbeat for that long counts as dead.',
-    schema: duration(minLeaseMs),
+    schema: duration(LEASE_MIN_MS),
   },
   turnTimeoutMs: {
     name: 'STEPWELL_TURN_TIMEOUT',
@@ -175,6 +184,8 @@ export type Config = { [K in Key]: Value<K> }
 export type Flags = { [K in Key]?: { flag: string; value: string } | undefined }
 
 export type ConfigResult = { ok: true; config: Config; warnings: string[] } | { ok: false; mistakes: string[] }
+
+const PREFIX = 'STEPWELL_'
 
 /** Variables of the SDKs and of our own tests: they may stand in the same environment. */
 const OTHERS = /^STEPWELL_(?:URL|APP_URL|DEV|ENV|EVENT_KEY|SIGNING_KEY_PREVIOUS|TEST_.*)$/
@@ -224,12 +235,13 @@ function findText(
 }
 
 function unknownVariables(env: Readonly<Record<string, string | undefined>>): string[] {
-  const known: string[] = Object.values(VARIABLES).map(variable => variable.name)
+  const known: string[] = Object.values(VARIABLES).map(variable => variable.name.slice(PREFIX.length))
   return Object.keys(env)
-    .filter(name => name.startsWith('STEPWELL_') && !known.includes(name) && !OTHERS.test(name))
+    .filter(name => name.startsWith(PREFIX) && !known.includes(name.slice(PREFIX.length)) && !OTHERS.test(name))
     .map(name => {
-      const nearest = nearestName(name, known)
-      return `${name} is not known and has no effect.${nearest === null ? '' : ` Did you mean ${nearest}?`}`
+      // Without what all have in common, or everything would be near to everything.
+      const nearest = nearestName(name.slice(PREFIX.length), known)
+      return `${name} is not known and has no effect.${nearest === null ? '' : ` Did you mean ${PREFIX}${nearest}?`}`
     })
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env tsx
 /*
- * The process: the only place that touches it. A first SIGINT or SIGTERM asks the command to stop in order, a second one
+ * The process: the only place that touches it. A first signal asks the command to stop in order, a second one
  * ends it at once. An embedded Postgres survives that; the next start finds it.
  */
 import { runCli } from './cli/run-cli.ts'
@@ -29,6 +29,11 @@ function onBug(error: unknown): void {
 
 process.on('SIGINT', onSignal)
 process.on('SIGTERM', onSignal)
+// The terminal was closed.
+process.on('SIGHUP', onSignal)
+// Whoever read our lines is gone. That is no reason to fail.
+process.stdout.on('error', () => {})
+process.stderr.on('error', () => {})
 process.on('uncaughtException', onBug)
 process.on('unhandledRejection', onBug)
 

@@ -4,10 +4,13 @@
  */
 import type { ErrorCode, SyncAnswer, Trigger } from '@stepwell/protocol'
 import type { SettleChange } from '../core/change.ts'
-import type { Terminal } from './terminal.ts'
+import type { Colors, Terminal } from './terminal.ts'
 
+/** Runs that end within this time are told together. */
 const FLUSH_MS = 50
 const LINES_PER_FLUSH = 10
+/** In a burst the next lines come this much later. */
+const BURST_FLUSH_MS = 1_000
 const MESSAGE_CHARS = 160
 
 /** Troubles with the app as a whole. Others are about one function. */
@@ -30,8 +33,17 @@ export interface SettledTurn {
   settle: SettleChange
 }
 
+interface Ready {
+  url: string
+  startMs: number
+  dataDir: string
+  how: 'created' | 'started' | 'adopted'
+  /** Where the app is being looked for; null when it has to come by itself. */
+  appUrl: string | null
+}
+
 export interface DevOutput {
-  ready(facts: { url: string; startMs: number; dataDir: string; how: string; appUrl: string | null }): void
+  ready(facts: Ready): void
   /** An app has registered, or answers again. */
   synced(answer: SyncAnswer): void
   /** What answers where the app should be is not one of ours. */
@@ -46,6 +58,7 @@ export function createDevOutput(terminal: Terminal): DevOutput {
   const { say, colors } = terminal
   let ended: SettledTurn[] = []
   let timer: NodeJS.Timeout | undefined
+  let isBurst = false
   let lastSynced = ''
   /** What is known not to work, by what it is about. */
   const troubles = new Map<string, ErrorCode>()
@@ -57,7 +70,8 @@ export function createDevOutput(terminal: Terminal): DevOutput {
     ended = []
     for (const turn of turns.slice(0, LINES_PER_FLUSH)) say(lineOf(turn))
     const rest = turns.slice(LINES_PER_FLUSH)
-    if (rest.length === 0) return
+    isBurst = rest.length > 0
+    if (!isBurst) return
     const failed = rest.filter(turn => turn.settle.step === 'done' && turn.settle.state === 'failed').length
     const more = `… and ${rest.length} more runs ended`
     say(colors.dim(failed === 0 ? `${more}, all completed` : `${more}, ${failed} of them failed`))
@@ -89,24 +103,12 @@ export function createDevOutput(terminal: Terminal): DevOutput {
     }
     if (settle.step !== 'done') return
     ended.push(turn)
-    timer ??= setTimeout(flush, FLUSH_MS)
+    timer ??= setTimeout(flush, isBurst ? BURST_FLUSH_MS : FLUSH_MS)
   }
 
   return {
-    ready({ url, startMs, dataDir, how, appUrl }) {
-      say()
-      say(
-        `  ${colors.bold(colors.green('Stepwell'))} is ready at ${colors.cyan(url)} ${colors.dim(`(${seconds(startMs)})`)}`,
-      )
-      say()
-      say(`  Postgres  embedded, ${how === 'created' ? 'new in' : 'data kept in'} ${dataDir}`)
-      if (appUrl === null) {
-        say('  App       looking for your app… start it, and it registers by itself')
-        say(colors.dim('            (or name its endpoint: stepwell dev -u http://localhost:3000/api/stepwell)'))
-      } else {
-        say(`  App       looking for your app at ${appUrl}…`)
-      }
-      say()
+    ready(facts) {
+      for (const line of bannerOf(facts, colors)) say(line)
     },
     synced(answer) {
       const known = JSON.stringify([answer.url, answer.functions.map(({ id, triggers }) => [id, triggers])])
@@ -128,6 +130,24 @@ export function createDevOutput(terminal: Terminal): DevOutput {
     },
     flush,
   }
+}
+
+function bannerOf({ url, startMs, dataDir, how, appUrl }: Ready, colors: Colors): string[] {
+  const app =
+    appUrl === null
+      ? [
+          '  App       looking for your app… start it, and it registers by itself',
+          colors.dim('            (or name its endpoint: stepwell dev -u http://localhost:3000/api/stepwell)'),
+        ]
+      : [`  App       looking for your app at ${plain(appUrl)}…`]
+  return [
+    '',
+    `  ${colors.bold(colors.green('Stepwell'))} is ready at ${colors.cyan(url)} ${colors.dim(`(${seconds(startMs)})`)}`,
+    '',
+    `  Postgres  embedded, ${how === 'created' ? 'new in' : 'data kept in'} ${dataDir}`,
+    ...app,
+    '',
+  ]
 }
 
 function listOf({ functions }: SyncAnswer): string {

@@ -1,16 +1,16 @@
-import { fingerprint } from '@stepwell/protocol'
 import type { Config } from '../config.ts'
-import { createEngine } from '../engine.ts'
+import { createEngine, type Engine } from '../engine.ts'
 import { createHttp } from '../http/app.ts'
-import { createLog } from '../log.ts'
+import { createLog, type Log } from '../log.ts'
 import { migrate } from '../store/migrate.ts'
 import { nowMsOf } from '../usecases/held-runs.ts'
+import { type Closing, createClosing } from './closing.ts'
 import { forgetEngine, newSigningKey, readDevFile, writeDevFile } from './dev-file.ts'
-import { createDevOutput } from './dev-output.ts'
+import { createDevOutput, type DevOutput } from './dev-output.ts'
 import { followApp } from './follow-app.ts'
-import { keepPostgres } from './keep-postgres.ts'
-import { listen } from './listen.ts'
-import { explainPort } from './port-taken.ts'
+import { type KeptPostgres, keepPostgres } from './keep-postgres.ts'
+import type { Listening } from './listen.ts'
+import { takePort } from './take-port.ts'
 import { createTerminal } from './terminal.ts'
 import { putKeys } from './workspace-keys.ts'
 import { EXIT, type World } from './world.ts'
@@ -29,80 +29,93 @@ export interface DevOptions {
 
 /** Engine and Postgres for one developer, until somebody asks it to stop. */
 export async function runDev(world: World, options: DevOptions): Promise<number> {
-  const { config } = options
+  const { config, dataDir, fresh } = options
   const terminal = createTerminal(world)
-  const log = createLog(config.logLevel ?? 'error', 2)
   const output = createDevOutput(terminal)
-
-  // First of all: a second engine on the same port stops here and has touched nothing.
-  const server = await listen(LOOPBACK_HOSTS, config.port).catch(async (error: unknown) => {
-    const message = await explainPort(error, config.port, config.home)
-    if (message === null) throw error
-    terminal.warn(message)
-    return null
-  })
+  const server = await takePort({ hosts: LOOPBACK_HOSTS, port: config.port, home: config.home, terminal })
   if (server === null) return EXIT.failed
-
-  const closing: (() => Promise<void>)[] = [() => server.close()]
+  const closing = createClosing()
+  closing.add(server.close)
   try {
     const postgres = await keepPostgres({
-      dataDir: options.dataDir,
-      fresh: options.fresh,
+      dataDir,
+      fresh,
       onDied: () => output.note('Postgres has ended unexpectedly. Starting it again…'),
       onBack: () => output.note('Postgres is back; everything goes on.'),
     })
-    closing.push(() => postgres.stop())
-    await migrate(postgres.connection)
-
-    const signingKeys = config.signingKeys ?? [(await readDevFile(config.home)).signingKey ?? newSigningKey()]
-    const engine = createEngine({
-      connection: postgres.connection,
-      log,
-      selfUrl: config.selfUrl ?? `http://127.0.0.1:${server.port}`,
-      capacity: config.concurrency,
-      leaseMs: config.leaseMs,
-      budgetMs: config.turnBudgetMs,
-      turnTimeoutMs: config.turnTimeoutMs,
-      isAlone: true,
-      onSettled: (run, settle) =>
-        output.settled({ function: run.function, runId: run.wireId, ms: nowMsOf(run) - run.startedAtMs, settle }),
-    })
-    // From here on the server closes between the last turn and the database.
-    closing[0] = () => engine.stop(config.drainMs, () => server.close())
-    const ws = await putKeys(engine.pools.upkeep, options.workspace, signingKeys)
-    const syncApp: typeof engine.syncApp = async (catalog, request) => {
-      const answer = await engine.syncApp(catalog, request)
-      output.synced(answer)
-      return answer
-    }
-    server.serve(createHttp({ engine: { ...engine, syncApp }, mode: 'dev', devWorkspace: options.workspace, log }))
-    await engine.start()
-
-    const url = `http://localhost:${server.port}`
-    await postgres.setNote(url)
-    // An address and no name: clients that try only one of a name's addresses reach us too.
-    await writeDevFile(config.home, {
-      url: `http://127.0.0.1:${server.port}`,
-      pid: world.pid,
-      signingKey: signingKeys[0],
-    })
-    closing.unshift(() => forgetEngine(config.home, world.pid))
-    const appUrl = options.appUrl ?? (await engine.catalogs.get(ws)).url
-    // This clock began with the process: what the person has waited.
-    output.ready({ url, startMs: performance.now(), dataDir: postgres.dataDir, how: postgres.how, appUrl })
-    log.info({ keys: signingKeys.map(fingerprint) }, 'signing keys')
-
-    const stopFollowing = followApp({
-      url: async () => options.appUrl ?? (await engine.catalogs.get(ws)).url,
-      sync: async url => syncApp(await engine.catalogs.get(ws), { url }),
-      onStrange: message => output.strange(message),
-    })
-    closing.unshift(stopFollowing)
+    closing.add(postgres.stop)
+    await serveDev({ world, options, server, postgres, output, closing })
     await Promise.race([world.stopAsked, postgres.lost])
     output.note('Stopping: turns in flight may end first. Press Ctrl-C again to stop at once.')
   } finally {
-    for (const close of closing) await close()
     output.flush()
+    await closing.closeAll()
   }
   return EXIT.ok
+}
+
+/** Migrates, starts the engine, lets apps find it, and says that it is ready. */
+async function serveDev(parts: {
+  world: World
+  options: DevOptions
+  server: Listening
+  postgres: KeptPostgres
+  output: DevOutput
+  closing: Closing
+}): Promise<void> {
+  const { world, options, server, postgres, output, closing } = parts
+  const { config, workspace } = options
+  const log = createLog(config.logLevel ?? 'error', 2)
+  const signingKeys = config.signingKeys ?? [(await readDevFile(config.home)).signingKey ?? newSigningKey()]
+  // An address and no name: clients that try only one of a name's addresses reach us too.
+  const url = `http://127.0.0.1:${server.port}`
+  await migrate(postgres.connection)
+  const engine = createDevEngine({ config, log, url, postgres, output })
+  closing.add(() => engine.stop(config.drainMs, server.close))
+  const ws = await putKeys(engine.pools.upkeep, workspace, signingKeys)
+  const syncApp: Engine['syncApp'] = async (...given) => {
+    const answer = await engine.syncApp(...given)
+    output.synced(answer)
+    return answer
+  }
+  server.serve(createHttp({ engine: { ...engine, syncApp }, mode: 'dev', devWorkspace: workspace, log }))
+  await engine.start()
+
+  const shownUrl = `http://localhost:${server.port}`
+  await postgres.setNote(shownUrl)
+  await writeDevFile(config.home, { url, pid: world.pid, signingKey: signingKeys[0] })
+  closing.add(() => forgetEngine(config.home, world.pid))
+  const appUrl = async () => options.appUrl ?? (await engine.catalogs.get(ws)).url
+  const { dataDir, how } = postgres
+  // This clock began with the process: what the person has waited.
+  output.ready({ url: shownUrl, startMs: performance.now(), dataDir, how, appUrl: await appUrl() })
+  closing.add(
+    followApp({
+      url: appUrl,
+      sync: async (found, how) => syncApp(await engine.catalogs.get(ws), { url: found }, how),
+      onStrange: message => output.strange(message),
+    }),
+  )
+}
+
+function createDevEngine(parts: {
+  config: Config
+  log: Log
+  url: string
+  postgres: KeptPostgres
+  output: DevOutput
+}): Engine {
+  const { config, log, url, postgres, output } = parts
+  return createEngine({
+    connection: postgres.connection,
+    log,
+    selfUrl: config.selfUrl ?? url,
+    capacity: config.concurrency,
+    leaseMs: config.leaseMs,
+    budgetMs: config.turnBudgetMs,
+    turnTimeoutMs: config.turnTimeoutMs,
+    isAlone: true,
+    onSettled: (run, settle) =>
+      output.settled({ function: run.function, runId: run.wireId, ms: nowMsOf(run) - run.startedAtMs, settle }),
+  })
 }

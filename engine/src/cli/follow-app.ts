@@ -11,7 +11,8 @@ const FOLLOWING_MS = 3_000
 export interface FollowOptions {
   /** Where to look now; null when nobody has said yet. */
   url: () => Promise<string | null>
-  sync: (url: string) => Promise<SyncAnswer>
+  /** `onlyChanges`: it answered a moment ago too, so that only other functions are news. */
+  sync: (url: string, how: { onlyChanges: boolean }) => Promise<SyncAnswer>
   /** Somebody is there, but it is not an app of ours: told once, until it is. That nobody is there is no news. */
   onStrange: (message: string) => void
 }
@@ -21,6 +22,7 @@ export function followApp(options: FollowOptions): () => Promise<void> {
   let isStopped = false
   let timer: NodeJS.Timeout | undefined
   let isStrange = false
+  let followed: string | null = null
   let underWay = look()
 
   async function look(): Promise<void> {
@@ -35,10 +37,12 @@ export function followApp(options: FollowOptions): () => Promise<void> {
     const url = await options.url().catch(() => null)
     if (url === null || isStopped) return FOLLOWING_MS
     try {
-      await options.sync(url)
+      await options.sync(url, { onlyChanges: url === followed })
+      followed = url
       isStrange = false
       return FOLLOWING_MS
     } catch (error) {
+      followed = null
       // Anything else is about us (the database is away): the next look will tell.
       if (!(error instanceof EngineError) || error.status !== 422) return LOOKING_MS
       if (error.code !== 'app_unreachable' && !isStrange) {

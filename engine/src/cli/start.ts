@@ -4,14 +4,14 @@ import { createEngine } from '../engine.ts'
 import { createHttp } from '../http/app.ts'
 import { createLog } from '../log.ts'
 import { migrate } from '../store/migrate.ts'
+import { createClosing } from './closing.ts'
 import { connectionOf } from './database-url.ts'
-import { listen } from './listen.ts'
-import { explainPort } from './port-taken.ts'
+import { takePort } from './take-port.ts'
 import { createTerminal } from './terminal.ts'
 import { putKeys } from './workspace-keys.ts'
 import { EXIT, type World } from './world.ts'
 
-const ALL_ADDRESSES = '0.0.0.0'
+const ALL_ADDRESSES = ['0.0.0.0', '::']
 
 export interface StartOptions {
   config: Config
@@ -25,22 +25,19 @@ export async function runStart(world: World, options: StartOptions): Promise<num
   const { config, signingKeys } = options
   const terminal = createTerminal(world)
   const log = createLog(config.logLevel ?? 'info')
-  const host = config.host ?? ALL_ADDRESSES
-  const server = await listen([host], config.port).catch(async (error: unknown) => {
-    const message = await explainPort(error, config.port, config.home)
-    if (message === null) throw error
-    terminal.warn(message)
-    return null
-  })
+  const host = config.host ?? '0.0.0.0'
+  const server = await takePort({ hosts: [host], port: config.port, home: config.home, terminal })
   if (server === null) return EXIT.failed
 
-  let close = () => server.close()
+  const closing = createClosing()
+  closing.add(server.close)
   try {
     const connection = connectionOf(options.databaseUrl)
     const applied = await migrate(connection)
     log.info({ applied }, 'database migrated')
-    const selfUrl = config.selfUrl ?? `http://${host === ALL_ADDRESSES ? '127.0.0.1' : host}:${server.port}`
-    if (config.selfUrl === null && host === ALL_ADDRESSES)
+    const isEverywhere = ALL_ADDRESSES.includes(host)
+    const selfUrl = config.selfUrl ?? urlOf(isEverywhere ? '127.0.0.1' : host, server.port)
+    if (config.selfUrl === null && isEverywhere)
       log.warn({ selfUrl }, 'STEPWELL_SELF_URL is not set: only apps on this machine can send reports')
     const engine = createEngine({
       connection,
@@ -51,7 +48,7 @@ export async function runStart(world: World, options: StartOptions): Promise<num
       budgetMs: config.turnBudgetMs,
       turnTimeoutMs: config.turnTimeoutMs,
     })
-    close = () => engine.stop(config.drainMs, () => server.close())
+    closing.add(() => engine.stop(config.drainMs, server.close))
     await putKeys(engine.pools.upkeep, options.workspace, signingKeys)
     server.serve(createHttp({ engine, mode: 'start', log }))
     await engine.start()
@@ -62,8 +59,12 @@ export async function runStart(world: World, options: StartOptions): Promise<num
     const signal = await world.stopAsked
     log.info({ signal, drainMs: config.drainMs }, 'engine stopping')
   } finally {
-    await close()
+    await closing.closeAll()
   }
   log.info('engine stopped')
   return EXIT.ok
+}
+
+function urlOf(host: string, port: number): string {
+  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
 }

@@ -21,8 +21,16 @@ export interface SyncAppDeps {
 
 const DESCRIBE_TIMEOUT_MS = 10_000
 
-/** Asks the app what it serves and stores that. Refuses when the app cannot be reached or serves other functions. */
-export async function syncApp(deps: SyncAppDeps, catalog: Catalog, request: SyncRequest): Promise<SyncAnswer> {
+/**
+ * Asks the app what it serves and stores that, and lets runs that wait for the app try again. Refuses when the app cannot
+ * be reached or serves other functions. With `onlyChanges` an app that serves what is known already changes nothing.
+ */
+export async function syncApp(
+  deps: SyncAppDeps,
+  catalog: Catalog,
+  request: SyncRequest,
+  { onlyChanges = false }: { onlyChanges?: boolean } = {},
+): Promise<SyncAnswer> {
   const startedAt = performance.now()
   const outcome = await deps.callApp({
     catalog: { name: catalog.name, keys: catalog.keys, url: request.url },
@@ -50,15 +58,22 @@ export async function syncApp(deps: SyncAppDeps, catalog: Catalog, request: Sync
     )
   }
   const before = await deps.catalogs.reload(catalog.ws)
-  await saveApp(deps.sql, catalog.ws, { url: request.url, functions })
-  await deps.catalogs.reload(catalog.ws)
-  deps.wakeTimers(catalog.ws)
-  return {
+  const answer: SyncAnswer = {
     workspace: catalog.name,
     url: request.url,
     functions: functions.map(({ id, triggers }) => ({ id, triggers, change: changeOf(before, id, triggers) })),
     removed: before.functions.map(known => known.id).filter(id => !functions.some(served => served.id === id)),
   }
+  const isNews = before.url !== answer.url || answer.removed.length > 0 || answer.functions.some(isChanged)
+  if (onlyChanges && !isNews) return answer
+  await saveApp(deps.sql, catalog.ws, { url: request.url, functions })
+  await deps.catalogs.reload(catalog.ws)
+  deps.wakeTimers(catalog.ws)
+  return answer
+}
+
+function isChanged({ change }: SyncAnswer['functions'][number]): boolean {
+  return change !== 'unchanged'
 }
 
 function changeOf(before: Catalog, id: string, triggers: unknown): 'added' | 'changed' | 'unchanged' {
