@@ -115,8 +115,8 @@ export function createEngine(options: EngineOptions): Engine {
   return {
     sendEvents,
     takeReports: (catalog, batch) => takeReports(reports, catalog, batch),
-    syncApp: (catalog, request) =>
-      syncApp({ sql: pools.upkeep, catalogs, callApp, wakeTimers: () => timers?.wakeIn(0) }, catalog, request),
+    syncApp: (catalog, request, how) =>
+      syncApp({ sql: pools.upkeep, catalogs, callApp, wakeTimers: () => timers?.wakeIn(0) }, catalog, request, how),
     catalogs,
     pools,
     isDraining: () => isDraining,
