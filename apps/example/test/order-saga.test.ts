@@ -6,7 +6,7 @@ import { effectsOf, executionsOf, type Gatekeeper, onlyRun, resultsOf, startGate
 let gatekeeper: Gatekeeper
 
 beforeAll(async () => {
-  gatekeeper = await startGatekeeper({ GATEKEEPER_ANSWER_AFTER_MS: '300' })
+  gatekeeper = await startGatekeeper()
 })
 
 afterAll(() => gatekeeper.stop())
@@ -89,6 +89,9 @@ describe('an order', () => {
 })
 
 test('an app that is killed while the bank answers charges once, and repeats no finished step', async () => {
+  await gatekeeper.stack.killApp()
+  // Long enough to be killed in, however slow the machine is.
+  await gatekeeper.stack.startApp({ GATEKEEPER_ANSWER_AFTER_MS: '10000' })
   const runId = await place({ sku: 'oak-bucket' })
   await gatekeeper.until('The charge', () => effectsOf(gatekeeper.ledger(), runId).includes('payments.charge'))
 

@@ -55,10 +55,10 @@ async function play(): Promise<number> {
     ledgerPath: join(folder, 'ledger.jsonl'),
     appEnv: {
       GATEKEEPER_HOOK_SECRET: HOOK_SECRET,
-      GATEKEEPER_REVIEW_TIMEOUT: '12s',
+      GATEKEEPER_REVIEW_TIMEOUT: '15s',
       GATEKEEPER_COOLDOWN: '2s',
       GATEKEEPER_APPROVAL_TIMEOUT: '30s',
-      GATEKEEPER_ANSWER_AFTER_MS: '600',
+      GATEKEEPER_ANSWER_AFTER_MS: '800',
     },
     onStart(child) {
       children.push(child)

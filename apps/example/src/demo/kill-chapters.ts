@@ -15,9 +15,11 @@ export async function killApp(scene: Scene): Promise<void> {
   )
   const run = await placeOrder(scene, { id: 'o-2', sku: 'hemp-rope' })
   const hasReserved = () => run.journal.some(entry => entry.type === 'step_completed' && entry.key === 'reserve-stock')
-  await watcher.until('The charge', () => hasReserved() && hasCharged(stack.ledgerPath, run.id))
-  narrator.tell('bank', 'has charged the card, and takes its time to say so', 'quiet')
+  await watcher.until('The charge', () => hasCharged(stack.ledgerPath, run.id))
+  // Before anything is told: on a busy machine the bank's answer must not come first.
   await stack.killApp()
+  await watcher.until('The reservation', hasReserved)
+  narrator.tell('bank', 'has charged the card, and was about to say so', 'quiet')
   narrator.tell('app', 'killed with SIGKILL', 'bad')
   await watcher.until('The engine noticing', () => run.view?.waitingFor != null)
   narrator.tell('engine', run.view?.waitingFor ?? '', 'busy')

@@ -42,7 +42,7 @@ async function startEverything({ stack, narrator }: Scene): Promise<void> {
 async function endAllRuns({ stack, narrator, watcher }: Scene): Promise<void> {
   narrator.chapter(
     'Every run ends',
-    'Nobody reviews PR #4: three days in production, 12 seconds here, then a reminder.',
+    'Nobody reviews PR #4: three days in production, 15 seconds here, then a reminder.',
   )
   const runs = watcher.runs()
   for (const run of runs) if (run.label === 'PR #4') await watcher.untilOutcome(run, 'reminded')
