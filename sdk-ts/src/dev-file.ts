@@ -5,10 +5,10 @@ import { join } from 'node:path'
 import { isSecret } from '@stepwell/protocol'
 import { isRecord } from './read-entries.ts'
 
-/** Where the engine listens, and the key of its default workspace. */
+/** Where the engine listens, while it runs, and the key of its workspace, which stays. */
 export interface DevFile {
-  url: string
-  signingKey: string
+  url: string | undefined
+  signingKey: string | undefined
 }
 
 /** The file, or null when there is none, it is unreadable, or this is production, where it is not looked for. */
@@ -22,6 +22,10 @@ export async function readDevFile(): Promise<DevFile | null> {
     // Not there yet, or half written: the caller looks again.
     return null
   }
-  if (!isRecord(parsed) || typeof parsed.url !== 'string' || typeof parsed.signingKey !== 'string') return null
-  return isSecret(parsed.signingKey) ? { url: parsed.url, signingKey: parsed.signingKey } : null
+  if (!isRecord(parsed)) return null
+  const { url, signingKey } = parsed
+  return {
+    url: typeof url === 'string' && URL.canParse(url) ? url : undefined,
+    signingKey: typeof signingKey === 'string' && isSecret(signingKey) ? signingKey : undefined,
+  }
 }

@@ -1,6 +1,12 @@
-/** A small HTTP client on kept-alive connections: about half the cost of `fetch` for short messages. */
-import http from 'node:http'
-import https from 'node:https'
+/**
+ * A small HTTP/1.1 client on kept-alive connections, over net and tls. Each report is one exchange, and node:http costs
+ * three times the CPU of one and twice its time (measured: 88 and 26 us, 165 and 75 us). It does what the protocol
+ * needs: requests with or without a text as body, answers read as a whole, no redirects.
+ */
+import type { HttpAnswer } from './http-answer.ts'
+import { ConnectionLost, HttpConnection } from './http-connection.ts'
+
+export type { HttpAnswer } from './http-answer.ts'
 
 /** A request. The body is sent as it is. */
 export interface HttpRequest {
@@ -12,86 +18,68 @@ export interface HttpRequest {
   timeoutMs: number
 }
 
-/** An answer; redirects are answers too, nobody follows them. */
-export interface HttpAnswer {
-  status: number
-  headers: http.IncomingHttpHeaders
-  body: Buffer
-}
-
-/** More than any answer of the engine: a journal may be 32 MiB. */
-const MAX_ANSWER_BYTES = 64 * 1024 * 1024
+/** Idle connections per origin; more are closed. */
+const MAX_IDLE = 16
 
 /** Keeps connections open between requests; idle ones do not keep the process alive. */
 export class HttpClient {
-  readonly #agents = {
-    'http:': new http.Agent({ keepAlive: true }),
-    'https:': new https.Agent({ keepAlive: true }),
-  }
+  readonly #idle = new Map<string, HttpConnection[]>()
 
   /**
    * Sends a request and reads the whole answer.
-   * @throws Error of node:http with its `code` (`ECONNREFUSED`...), or TypeError for a URL that is not http or https
+   * @throws Error of node:net or node:tls with its `code` (`ECONNREFUSED`...), or TypeError for a URL or header that is malformed
    */
   async send(request: HttpRequest): Promise<HttpAnswer> {
-    try {
-      return await this.#sendOnce(request)
-    } catch (error) {
-      // The other side closed the idle connection while the request was on its way into it: nobody has read it.
-      if (error instanceof StaleConnectionError) return this.#sendOnce(request)
-      throw error
+    const url = new URL(request.url)
+    if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+      throw new TypeError(`${request.url} is no http or https address.`)
     }
-  }
-
-  #sendOnce(request: HttpRequest): Promise<HttpAnswer> {
-    const { method, url, body, timeoutMs } = request
-    const { protocol } = new URL(url)
-    if (protocol !== 'http:' && protocol !== 'https:') {
-      return Promise.reject(new TypeError(`${url} is no http or https address.`))
-    }
-    const headers: Record<string, string | number> =
-      body === null ? request.headers : { ...request.headers, 'content-length': Buffer.byteLength(body) }
-    return new Promise((resolve, reject) => {
-      const { request: start } = protocol === 'https:' ? https : http
-      const outgoing = start(url, { method, headers, agent: this.#agents[protocol] })
-      const timer = setTimeout(() => outgoing.destroy(new Error(`No answer within ${timeoutMs} ms.`)), timeoutMs)
-      const fail = (error: Error) => {
-        clearTimeout(timer)
-        reject(isStaleConnection(outgoing, error) ? new StaleConnectionError('', { cause: error }) : error)
+    const text = writeRequest(request, url)
+    const kept = this.#takeIdle(url.origin)
+    if (kept !== null) {
+      try {
+        return await this.#exchange(kept, text, request.timeoutMs)
+      } catch (error) {
+        // The other side closed the idle connection while the request was on its way: nobody has read it.
+        if (!(error instanceof ConnectionLost)) throw error
       }
-      outgoing.on('error', fail)
-      outgoing.on('response', incoming => {
-        readAnswer(incoming).then(answer => {
-          clearTimeout(timer)
-          resolve(answer)
-        }, fail)
-      })
-      outgoing.end(body ?? undefined)
-    })
+    }
+    return this.#exchange(new HttpConnection(url), text, request.timeoutMs)
+  }
+
+  async #exchange(connection: HttpConnection, text: string, timeoutMs: number): Promise<HttpAnswer> {
+    const answer = await connection.exchange(text, timeoutMs)
+    const idle = this.#idle.get(connection.origin) ?? []
+    if (!connection.isUsable || idle.length >= MAX_IDLE) {
+      connection.close()
+      return answer
+    }
+    idle.push(connection)
+    this.#idle.set(connection.origin, idle)
+    return answer
+  }
+
+  #takeIdle(origin: string): HttpConnection | null {
+    const idle = this.#idle.get(origin)
+    // The one used last: the others grow old and are closed by the other side.
+    for (let connection = idle?.pop(); connection !== undefined; connection = idle?.pop()) {
+      if (connection.isUsable) return connection
+      connection.close()
+    }
+    this.#idle.delete(origin)
+    return null
   }
 }
 
-class StaleConnectionError extends Error {}
+/** Visible ASCII and spaces: nothing that ends a line, nothing that two sides decode differently. */
+const HEADER_VALUE = /^[\x20-\x7e]*$/
 
-function isStaleConnection(outgoing: http.ClientRequest, error: Error): boolean {
-  return outgoing.reusedSocket && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE')
-}
-
-function readAnswer(incoming: http.IncomingMessage): Promise<HttpAnswer> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
-    let sizeBytes = 0
-    incoming.on('data', (chunk: Buffer) => {
-      sizeBytes += chunk.length
-      if (sizeBytes > MAX_ANSWER_BYTES)
-        incoming.destroy(new Error(`The answer has more than ${MAX_ANSWER_BYTES} bytes.`))
-      else chunks.push(chunk)
-    })
-    incoming.on('error', reject)
-    incoming.on('aborted', () => reject(new Error('The connection was closed before the end of the answer.')))
-    incoming.on('end', () => {
-      const body = chunks.length === 1 ? (chunks[0] ?? Buffer.alloc(0)) : Buffer.concat(chunks)
-      resolve({ status: incoming.statusCode ?? 0, headers: incoming.headers, body })
-    })
-  })
+function writeRequest({ method, headers, body }: HttpRequest, url: URL): string {
+  let text = `${method} ${url.pathname}${url.search} HTTP/1.1\r\nhost: ${url.host}\r\n`
+  for (const [name, value] of Object.entries(headers)) {
+    if (!HEADER_VALUE.test(value)) throw new TypeError(`The header ${name} has a character in it that is not ASCII.`)
+    text += `${name}: ${value}\r\n`
+  }
+  if (body === null) return `${text}\r\n`
+  return `${text}content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`
 }

@@ -106,52 +106,70 @@ export class Reporter {
   /** One answer per report, or one for all when the batch as a whole was not taken. */
   async #deliver(texts: string[]): Promise<ReportAnswer[]> {
     const body = `{"kind":"reports","workspace":${JSON.stringify(this.#workspace)},"reports":[${texts.join(',')}]}`
-    let message = ''
+    let refused: Refusal = { isWorthRetrying: false, isAboutBody: false, message: '' }
     for (const delayMs of [0, ...RETRY_DELAYS_MS]) {
       if (delayMs > 0) await new Promise(resolve => setTimeout(resolve, delayMs))
       const outcome = await this.#post(body, texts.length)
       if ('answers' in outcome) return outcome.answers
-      message = outcome.message
+      refused = outcome
       if (!outcome.isWorthRetrying) break
     }
-    return texts.map(() => ({ kind: 'undelivered', message }))
+    if (refused.isAboutBody && texts.length > 1) return this.#deliverApart(texts)
+    return texts.map(() => ({ kind: 'undelivered', message: refused.message }))
+  }
+
+  /** One report that the engine finds malformed must not keep those of other runs from being recorded. */
+  async #deliverApart(texts: string[]): Promise<ReportAnswer[]> {
+    const answers: ReportAnswer[] = []
+    for (const text of texts) answers.push(...(await this.#deliver([text])))
+    return answers
   }
 
   async #post(body: string, count: number): Promise<PostOutcome> {
-    const id = newMessageId()
-    const headers = {
-      'content-type': 'application/json',
-      [HEADERS.version]: PROTOCOL_VERSION,
-      [HEADERS.workspace]: this.#workspace,
-      [HEADERS.sdk]: SDK,
-      ...signHeaders({ id, nowMs: Date.now(), payload: body, secrets: this.#secrets }),
-    }
     try {
+      const id = newMessageId()
+      const headers = {
+        'content-type': 'application/json',
+        [HEADERS.version]: PROTOCOL_VERSION,
+        [HEADERS.workspace]: this.#workspace,
+        [HEADERS.sdk]: SDK,
+        ...signHeaders({ id, nowMs: Date.now(), payload: body, secrets: this.#secrets }),
+      }
       const request = { method: 'POST', url: this.#url, headers, body, timeoutMs: ANSWER_TIMEOUT_MS } as const
       return this.#read(await this.#client.send(request), id, count)
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
-      return { isWorthRetrying: true, message: `The engine did not answer at ${this.#url}: ${why}` }
+      return { isWorthRetrying: true, isAboutBody: false, message: `The engine did not answer at ${this.#url}: ${why}` }
     }
   }
 
   #read({ status, headers, body }: HttpAnswer, id: string, count: number): PostOutcome {
-    if (status >= 500) return { isWorthRetrying: true, message: `The engine answered ${status} at ${this.#url}.` }
+    const answered = `The engine answered ${status} at ${this.#url}.`
+    if (status >= 500) return { isWorthRetrying: true, isAboutBody: false, message: answered }
     if (status === 200) {
       const received = signatureHeadersOf(headers)
       const verified = verify({ headers: received, payload: body, secrets: this.#secrets, nowMs: Date.now() })
-      if (!verified.ok) return { isWorthRetrying: false, message: verified.message }
-      if (verified.id !== responseId(id)) {
-        return { isWorthRetrying: false, message: 'The answer to the report belongs to another request.' }
-      }
+      const isOurs = verified.ok && verified.id === responseId(id)
+      const message = verified.ok ? 'The answer to the report belongs to another request.' : verified.message
+      if (!isOurs) return { isWorthRetrying: false, isAboutBody: false, message }
     }
     const acks = readAcks(body, count)
-    if (acks === null) return { isWorthRetrying: false, message: `The engine answered ${status} at ${this.#url}.` }
+    if (acks === null) return { isWorthRetrying: false, isAboutBody: BODY_STATUSES.includes(status), message: answered }
     return { answers: acks.map(answerOf) }
   }
 }
 
-type PostOutcome = { answers: ReportAnswer[] } | { isWorthRetrying: boolean; message: string }
+/** Why a batch as a whole was not taken. */
+interface Refusal {
+  isWorthRetrying: boolean
+  /** One of its reports may be at fault, or all of them together are too large. */
+  isAboutBody: boolean
+  message: string
+}
+
+type PostOutcome = { answers: ReportAnswer[] } | Refusal
+
+const BODY_STATUSES: readonly number[] = [400, 413, 422]
 
 function answerOf(ack: AckBatch['acks'][number]): ReportAnswer {
   if (ack.status === 200) return { kind: 'acknowledged', entries: ack.entries, shouldYield: ack.yield === true }

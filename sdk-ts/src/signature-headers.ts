@@ -1,11 +1,6 @@
-import type { IncomingHttpHeaders } from 'node:http'
 import { HEADERS, type SignatureHeaders } from '@stepwell/protocol'
 
-/** The headers that sign a message, as node:http has received them. */
-export function signatureHeadersOf(headers: IncomingHttpHeaders): SignatureHeaders {
-  const read = (name: string) => {
-    const value = headers[name]
-    return typeof value === 'string' ? value : null
-  }
-  return { id: read(HEADERS.id), timestamp: read(HEADERS.timestamp), signature: read(HEADERS.signature) }
+/** The headers that sign an answer; `headers` have names in lower case. */
+export function signatureHeadersOf(headers: Record<string, string>): SignatureHeaders {
+  return { id: headers[HEADERS.id], timestamp: headers[HEADERS.timestamp], signature: headers[HEADERS.signature] }
 }

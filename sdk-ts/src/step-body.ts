@@ -75,10 +75,10 @@ function wishOf(error: unknown): { isFinal: boolean; afterMs?: number } {
   return error instanceof RetryAfterError ? { isFinal: false, afterMs: error.delayMs } : { isFinal: false }
 }
 
-/** How many bodies may run at a time in this process. Turns that find no place are called when one is free, in turn. */
+/** How many bodies may run at a time in this process. A place that becomes free is handed to who has waited longest. */
 export class BodyPlaces {
   #free: number
-  readonly #waiting = new Set<() => void>()
+  readonly #waiting = new Set<() => boolean>()
 
   constructor(limit: number) {
     this.#free = limit
@@ -91,23 +91,22 @@ export class BodyPlaces {
     return true
   }
 
-  /** Gives a place back, and calls the one who has waited longest. */
+  /** Gives a place back. */
   release(): void {
-    this.#free += 1
-    for (const callback of this.#waiting) {
-      if (this.#free === 0) return
-      this.#waiting.delete(callback)
-      callback()
+    for (const accept of this.#waiting) {
+      this.#waiting.delete(accept)
+      if (accept()) return
     }
+    this.#free += 1
   }
 
-  /** Calls back once when a place is free. */
-  wait(callback: () => void): void {
-    this.#waiting.add(callback)
+  /** Calls `accept` once, when there is a place for it; it returns whether it takes the place. */
+  wait(accept: () => boolean): void {
+    this.#waiting.add(accept)
   }
 
-  /** Calls back no more. */
-  forget(callback: () => void): void {
-    this.#waiting.delete(callback)
+  /** Calls it no more. */
+  forget(accept: () => boolean): void {
+    this.#waiting.delete(accept)
   }
 }

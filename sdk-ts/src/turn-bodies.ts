@@ -14,25 +14,30 @@ export class TurnBodies {
   readonly #scopes: Scopes
   readonly #turnStartedAtMs = performance.now()
   readonly #onChange: () => void
+  readonly #mayStart: () => boolean
   readonly #executing = new Set<BodyExecution>()
   #queue: Slot[] = []
+  /** Places that were handed to this turn and not used yet. */
+  #reservedCount = 0
   #isAborted = false
   /** Whether this turn has started any body yet. */
   hasStarted = false
 
-  /** @param input `onChange` is called when a body has ended or a place has become free */
+  /** @param input `onChange` is called when a body has ended or may start; `mayStart` says whether bodies that wait still may start */
   constructor(input: {
     turn: Turn
     outbox: Outbox
     places: BodyPlaces
     scopes: Scopes
     onChange: () => void
+    mayStart: () => boolean
   }) {
     this.#turn = input.turn
     this.#outbox = input.outbox
     this.#places = input.places
     this.#scopes = input.scopes
     this.#onChange = input.onChange
+    this.#mayStart = input.mayStart
   }
 
   /** How many bodies run. */
@@ -54,26 +59,37 @@ export class TurnBodies {
     this.#queue.push(slot)
   }
 
-  /** Starts as many queued bodies as there are places; calls `onChange` when the next one may be started. */
+  /** Starts as many queued bodies as there are places; `onChange` is called when there is one for the next. */
   start(): void {
-    let started = 0
-    for (const slot of this.#queue) {
-      if (!this.#places.take()) {
-        this.#places.wait(this.#onChange)
-        break
-      }
-      started += 1
-      void this.#execute(slot)
+    while (this.#queue.length > 0 && (this.#reservedCount > 0 || this.#places.take())) {
+      if (this.#reservedCount > 0) this.#reservedCount -= 1
+      const slot = this.#queue.shift()
+      if (slot !== undefined) void this.#execute(slot)
     }
-    if (started > 0) this.#queue = this.#queue.slice(started)
+    if (this.#queue.length > 0) this.#places.wait(this.#reserve)
+    else this.giveBack()
+  }
+
+  /** Gives back the places that were handed to this turn and that it may not use. */
+  giveBack(): void {
+    for (; this.#reservedCount > 0; this.#reservedCount -= 1) this.#places.release()
   }
 
   /** Fires the signals of the bodies that run, and forgets those that wait. */
   abort(reason: Error): void {
     this.#isAborted = true
     this.#queue = []
-    this.#places.forget(this.#onChange)
+    this.#places.forget(this.#reserve)
+    this.giveBack()
     for (const execution of this.#executing) execution.abort(reason)
+  }
+
+  /** Keeps a place until the turn comes to it: a body is started by its own turn, in whose context it belongs. */
+  readonly #reserve = () => {
+    if (this.#queue.length === 0 || !this.#mayStart()) return false
+    this.#reservedCount += 1
+    this.#onChange()
+    return true
   }
 
   /** Never rejects. */

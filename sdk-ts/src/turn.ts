@@ -76,7 +76,7 @@ class TurnExecution {
     this.#arrival = { nowMs: this.#startedAtMs, at: turn.journal.at(-1)?.at ?? '' }
     this.#budgetEndsAtMs = this.#startedAtMs + turn.budgetMs
     this.#outbox = new Outbox(turn)
-    this.#bodies = new TurnBodies({ ...input, outbox: this.#outbox, onChange: wake })
+    this.#bodies = new TurnBodies({ ...input, outbox: this.#outbox, onChange: wake, mayStart: () => this.#mayStart })
     const onAnswer = (entries: Entry[]) => this.#receive(entries)
     this.#reports = new TurnReports({ outbox: this.#outbox, deliver: input.deliver, onAnswer })
     this.#handler = new TurnHandler({
@@ -183,6 +183,7 @@ class TurnExecution {
       else this.#outbox.add(askOpText(slot.key, slot.ask), slot.ask.wanted.kind === 'send')
     }
     if (this.#mayStart) this.#bodies.start()
+    else this.#bodies.giveBack()
   }
 
   /** Every turn gets somewhere: its first bodies start even when the replay has used up the budget. */

@@ -38,6 +38,8 @@ export class EngineDouble {
   readonly troubles: Trouble[] = []
   /** Called with every report before it is recorded: to deliver something, to ask for a yield. */
   onReport: ((report: Report, run: EngineRun) => { yield?: true } | undefined) | null = null
+  /** Batches that are answered with 400 as a whole. */
+  refusesBatch: (batch: ReportBatch) => boolean = () => false
   /** Batches wait for it. */
   gate: Promise<unknown> = Promise.resolve()
   url = ''
@@ -148,6 +150,7 @@ export class EngineDouble {
     const trouble = this.troubles.shift()
     if (trouble === 'drop') return void request.socket.destroy()
     if (trouble === 'status-500') return void response.writeHead(500).end('oops')
+    if (this.refusesBatch(batch)) return void response.writeHead(400).end('{"code":"body_invalid"}')
     if (trouble === 'garbage') return void this.#answer(request, response, 200, '<html>')
     const acks = batch.reports.map(report => this.#take(report, trouble))
     if (trouble === 'drop-after-commit') return void request.socket.destroy()

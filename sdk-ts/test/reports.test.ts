@@ -194,6 +194,21 @@ describe('reports of one process', () => {
     for (const batch of engine.batches) expect(JSON.stringify(batch).length).toBeLessThan(4 * 1024 * 1024)
   })
 
+  test('are sent one by one when the engine refuses them as a whole', async () => {
+    const gate = aSignal()
+    const engine = await anEngine(({ step }) => step.run('a', () => 1))
+    engine.gate = gate.promise
+    engine.refusesBatch = batch => batch.reports.some(report => report.run === 'run_3')
+    const runs = Array.from({ length: 5 }, () => engine.start('fn'))
+    const turns = runs.map(run => engine.turn(run))
+    await vi.waitFor(() => expect(engine.batches).toHaveLength(1))
+
+    gate.resolve()
+    const reports = await Promise.all(turns)
+
+    expect(reports.map(report => report.state)).toEqual(['done', 'done', 'continue', 'done', 'done'])
+  })
+
   test('carry on where turns fail together with others', async () => {
     const engine = await anEngine(THREE_STEPS)
     engine.troubles.push('drop', 'drop', 'drop', 'drop')

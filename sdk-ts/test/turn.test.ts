@@ -1,9 +1,10 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { execFile } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
 import type { StepContext } from '../src/index.ts'
-import { anEngine, aSignal } from './harness.ts'
+import { anApp, anEngine, aSignal } from './harness.ts'
 
 test('the sample of the front page runs to its end', async () => {
   const mails: unknown[] = []
@@ -187,6 +188,27 @@ test('no more bodies run at a time than concurrency allows, over all turns of th
   await Promise.all([1, 2, 3].map(() => engine.drive(engine.start('fn'))))
 
   expect(most).toBe(3)
+})
+
+test('a body runs in the async context of its own request, also when it waited for a place', async () => {
+  const requests = new AsyncLocalStorage<string>()
+  const seen: unknown[] = []
+  const app = anApp(({ event, step }) => step.run('look', () => void seen.push([event.data, requests.getStore()])), {
+    concurrency: 1,
+  })
+  const engine = await anEngine(() => {})
+  engine.deploy(async request => {
+    const { journal } = (await request.clone().json()) as { journal: { data: { data: string } }[] }
+    return requests.run(journal[0]?.data.data ?? '', () => app(request))
+  })
+
+  await Promise.all(['a', 'b', 'c'].map(data => engine.drive(engine.start('fn', { data }))))
+
+  expect(seen).toEqual([
+    ['a', 'a'],
+    ['b', 'b'],
+    ['c', 'c'],
+  ])
 })
 
 test('a handler that awaits something that is no step is waited for', async () => {
