@@ -1,0 +1,86 @@
+/*
+ * The protocol's vectors, as the engine runs them: which reports it takes, what it records for each op, and how a run ends.
+ */
+import { readFileSync } from 'node:fs'
+import type { Entry, Json, Report, RunState } from '@stepwell/protocol'
+import { firstProblems, reportSchema } from '@stepwell/protocol/schemas'
+import { expect, test } from 'vitest'
+import type { Change } from '../../src/core/change.ts'
+import { decide } from '../../src/core/decide.ts'
+import { applyEntry, type Snapshot } from '../../src/core/snapshot.ts'
+
+interface ReportVectors {
+  nowMs: number
+  valid: {
+    name: string
+    journal: Entry[]
+    report: Report
+    records: ({ dueAfterMs?: [number, number]; data?: Json } & Record<string, Json>)[]
+    ends?: RunState
+  }[]
+  invalid: { name: string; report: unknown; path: string }[]
+}
+
+function readVectors<T>(name: string): T {
+  return JSON.parse(readFileSync(new URL(`../../../protocol/vectors/${name}`, import.meta.url), 'utf8')) as T
+}
+
+const reports = readVectors<ReportVectors>('reports.json')
+
+function snapshotOf(journal: Entry[]): Snapshot {
+  const snapshot: Snapshot = {
+    runId: '01900000-0000-7000-8000-000000000000',
+    generation: 1,
+    turn: 1,
+    nowMs: reports.nowMs,
+    trouble: null,
+    keys: new Map(),
+    attempts: 0,
+    journalBytes: 0,
+  }
+  for (const entry of journal)
+    applyEntry(snapshot, { type: entry.type, key: 'key' in entry ? entry.key : null, dataBytes: 0 })
+  return snapshot
+}
+
+/** A recorded line as the vectors write it: without the due time, which is compared by its bounds. */
+function lineOf(change: Extract<Change, { kind: 'record' }>): {
+  line: Record<string, unknown>
+  dueAfterMs: number | null
+} {
+  const data = change.data === null ? undefined : (JSON.parse(change.data) as Record<string, Json>)
+  const isRetry = change.type === 'step_retrying'
+  const dueAt = isRetry ? String(data?.dueAt) : null
+  if (isRetry) delete data?.dueAt
+  return {
+    line: { type: change.type, key: change.key, saw: change.saw, ...(data === undefined ? {} : { data }) },
+    dueAfterMs: dueAt === null ? null : Date.parse(dueAt) - reports.nowMs,
+  }
+}
+
+// both ends of the jitter
+const CASES = reports.valid.flatMap(vector => [0, 1].map(dice => ({ ...vector, dice })))
+
+test.each(CASES)('$name (dice $dice)', ({ journal, report, records, ends, dice }) => {
+  expect(reportSchema.safeParse(report).error).toBeUndefined()
+
+  const changes = decide(
+    snapshotOf(journal),
+    { kind: 'report', report, isResponse: report.state !== 'running' },
+    () => dice,
+  )
+
+  const lines = changes.filter(change => change.kind === 'record').map(lineOf)
+  expect(lines.map(({ line }) => line)).toEqual(records.map(({ dueAfterMs: _due, ...line }) => line))
+  for (const [index, { dueAfterMs }] of records.entries())
+    if (dueAfterMs !== undefined) expect(lines[index]?.dueAfterMs).toBe(dueAfterMs[dice])
+  const settle = changes.at(-1)
+  expect(settle?.kind === 'settle' && settle.step === 'done' ? settle.state : undefined).toBe(ends)
+})
+
+test.each(reports.invalid)('refused: $name', ({ report, path }) => {
+  const { error } = reportSchema.safeParse(report)
+
+  expect(error).toBeDefined()
+  if (error !== undefined) expect(firstProblems(error, 100).map(problem => problem.path)).toContain(path)
+})
