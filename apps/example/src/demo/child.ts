@@ -71,8 +71,7 @@ export function startChild(options: ChildOptions): Child {
 export async function waitUntilUp(child: Child, url: string, timeoutMs: number): Promise<void> {
   const untilMs = performance.now() + timeoutMs
   while (performance.now() < untilMs) {
-    if (child.hasEnded())
-      throw new Error(`The ${child.name} ended at its start. Its log ends with:\n${child.logTail()}`)
+    if (child.hasEnded()) throw new Error(`The ${child.name} ended at its start.`)
     if (await isUp(url)) return
     await sleep(POLL_MS)
   }
@@ -107,7 +106,10 @@ function inheritedEnv(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
 
 function readTail(path: string): string {
   try {
-    return readFileSync(path, 'utf8').trimEnd().split('\n').slice(-TAIL_LINES).join('\n')
+    const lines = readFileSync(path, 'utf8').trimEnd().split('\n')
+    // Frames of a stack push what was said above them out of sight.
+    const telling = lines.filter(line => !/^\s+at /.test(line))
+    return telling.slice(-TAIL_LINES).join('\n')
   } catch {
     return '(no log)'
   }

@@ -20,7 +20,7 @@ const HOOK_SECRET = 'the-secret-of-the-webhook'
 const DEMO_MAIN = 'apps/example/src/demo/demo.ts'
 const EXIT = { ok: 0, failed: 1, interrupted: 130 } as const
 
-const { values: options } = parseArgs({ options: { keep: { type: 'boolean' }, folder: { type: 'string' } } })
+const options = readOptions()
 const folder = options.folder === undefined ? DEMO_FOLDER : resolve(options.folder)
 const home = join(folder, 'home')
 const started: Started[] = [{ pid: process.pid, command: DEMO_MAIN }]
@@ -28,6 +28,15 @@ const children: Child[] = []
 const narrator = createNarrator({ write: text => void process.stdout.write(text), nowMs: () => performance.now() })
 
 process.exitCode = await run()
+
+function readOptions(): { keep?: boolean; folder?: string } {
+  try {
+    return parseArgs({ options: { keep: { type: 'boolean' }, folder: { type: 'string' } } }).values
+  } catch (error) {
+    console.error(error instanceof Error ? error.message : error)
+    process.exit(EXIT.failed)
+  }
+}
 
 async function run(): Promise<number> {
   const other = findStarted(folder).find(({ command }) => command === DEMO_MAIN)
