@@ -27,8 +27,12 @@ export interface TurnApp extends ListeningServer {
   nextTurn(): Promise<HeldTurn>
 }
 
-/** Starts an app that serves `functions` (id -> event). `key` is called late: tests make their keys at the start. */
-export async function startTurnApp(options: { key: string; functions: Record<string, string> }): Promise<TurnApp> {
+/** Starts an app that serves `functions` (id -> event). */
+export async function startTurnApp(options: {
+  key: string
+  functions: Record<string, string>
+  port?: number
+}): Promise<TurnApp> {
   const waiting: ((turn: HeldTurn) => void)[] = []
   const held: HeldTurn[] = []
   const server = await listen(async (request, response) => {
@@ -40,7 +44,7 @@ export async function startTurnApp(options: { key: string; functions: Record<str
     const next = waiting.shift()
     if (next === undefined) held.push(turn)
     else next(turn)
-  })
+  }, options.port)
   return {
     ...server,
     nextTurn: () => {
