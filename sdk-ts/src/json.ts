@@ -39,6 +39,14 @@ export function toOutputText(value: unknown, what: string): string | undefined {
   throw new StepwellError('step_output_too_large', message)
 }
 
+/**
+ * As `toOutputText`, for what a handler returns. Handlers end in `return Promise.all(steps)`: steps that gave nothing
+ * become null here, as JSON has it, instead of failing a run that has done its work.
+ */
+export function toReturnText(value: unknown, what: string): string | undefined {
+  return toOutputText(Array.isArray(value) ? Array.from(value, item => item ?? null) : value, what)
+}
+
 /** Whether a text has at most `maxBytes` of UTF-8; counts only where the cheap bound leaves a doubt. */
 export function fits(text: string, maxBytes: number): boolean {
   return text.length * 3 <= maxBytes || Buffer.byteLength(text) <= maxBytes

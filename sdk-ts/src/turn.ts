@@ -13,7 +13,7 @@ import { Alarm } from './alarm.ts'
 import type { Wanted } from './ask.ts'
 import { StepwellError } from './errors.ts'
 import type { DurableFunction } from './function.ts'
-import { toOutputText } from './json.ts'
+import { toReturnText } from './json.ts'
 import { nextMacrotask } from './macrotask.ts'
 import { type Arrival, Memo } from './memo.ts'
 import { askOpText, failOpText, finishOpText } from './op-text.ts'
@@ -225,7 +225,7 @@ class TurnExecution {
   #endOpText(end: HandlerEnd): string {
     if ('error' in end) return failOpText(toWireError(end.error))
     try {
-      return finishOpText(toOutputText(end.value, `The return value of function "${this.#definition.id}"`))
+      return finishOpText(toReturnText(end.value, `The return value of function "${this.#definition.id}"`))
     } catch (refusal) {
       return failOpText(toWireError(refusal))
     }

@@ -1,47 +1,11 @@
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
-import http from 'node:http'
-import type { AddressInfo } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { fingerprint, newMessageId, responseId, signHeaders, verify } from '@stepwell/protocol'
+import { readFileSync } from 'node:fs'
+import { fingerprint, responseId, verify } from '@stepwell/protocol'
 import fc from 'fast-check'
-import { Hono } from 'hono'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { createFunction, serve } from '../src/index.ts'
 import { KEY, WORKSPACE } from './engine-double.ts'
 import { aFunction, anApp } from './harness.ts'
-
-const OTHER_KEY = `whsec_${Buffer.alloc(32, 9).toString('base64')}`
-const DESCRIBE = JSON.stringify({ kind: 'describe', workspace: WORKSPACE })
-const at = '2026-01-01T00:00:00.000Z'
-
-function aTurn(change: object = {}): object {
-  return {
-    kind: 'turn',
-    workspace: WORKSPACE,
-    function: 'fn',
-    run: { id: 'run_1', generation: 1 },
-    turn: 1,
-    epoch: 'e1',
-    budgetMs: 1_000,
-    reportUrl: 'http://127.0.0.1:9/reports',
-    journal: [{ seq: 1, turn: 1, at, type: 'run_started', data: { id: 'e', name: 'n', data: {}, ts: at } }],
-    ...change,
-  }
-}
-
-function aRequest(
-  body: string | Uint8Array,
-  options: { key?: string; headers?: Record<string, string>; method?: string } = {},
-) {
-  const signed = signHeaders({ id: newMessageId(), nowMs: Date.now(), payload: body, secrets: [options.key ?? KEY] })
-  const headers = { 'stepwell-version': '1', 'stepwell-workspace': WORKSPACE, ...signed, ...options.headers }
-  return new Request('http://app/api/stepwell', { method: options.method ?? 'POST', headers, body })
-}
-
-async function problemOf(response: Response): Promise<Record<string, unknown>> {
-  return { status: response.status, ...((await response.json()) as object) }
-}
+import { AT, aRequest, DESCRIBE, OTHER_KEY, problemOf } from './requests.ts'
 
 describe('an endpoint', () => {
   test('describes its functions, and signs the answer as the answer to this request', async () => {
@@ -65,6 +29,17 @@ describe('an endpoint', () => {
     })
     expect(verify({ headers, payload: text, secrets: [KEY], nowMs: Date.now() }).ok).toBe(true)
     expect(headers.id).toBe(responseId(request.headers.get('webhook-id') ?? ''))
+  })
+
+  test('tells its language and version', async () => {
+    const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+      version: string
+    }
+
+    const response = await anApp(() => 1)(aRequest(DESCRIBE))
+
+    expect(((await response.json()) as { sdk: string }).sdk).toBe(`typescript/${version}`)
+    expect(response.headers.get('stepwell-sdk')).toBe(`typescript/${version}`)
   })
 
   test('refuses other methods and says which one it takes', async () => {
@@ -155,7 +130,7 @@ describe('an endpoint', () => {
             fc.record(
               {
                 seq: fc.oneof(fc.nat(3), noise),
-                at: fc.oneof(fc.constant(at), noise),
+                at: fc.oneof(fc.constant(AT), noise),
                 type: fc.constantFrom(
                   'run_started',
                   'step_completed',
@@ -168,7 +143,7 @@ describe('an endpoint', () => {
                 ),
                 key: fc.oneof(fc.constant('a'), noise),
                 saw: fc.oneof(fc.nat(3), noise),
-                data: fc.oneof(fc.constant({ id: 'e', name: 'n', data: {}, ts: at }), noise),
+                data: fc.oneof(fc.constant({ id: 'e', name: 'n', data: {}, ts: AT }), noise),
               },
               { requiredKeys: [] },
             ),
@@ -232,179 +207,6 @@ describe('serve refuses at once', () => {
     ['bad retries', () => aFunction(() => 1, { retries: 1.5 }), /function "fn".*1.5/],
   ])('%s', (_name, make, message) => {
     expect(make).toThrow(message)
-  })
-})
-
-describe('one value mounts everywhere', () => {
-  const servers: http.Server[] = []
-  afterEach(() => {
-    for (const server of servers.splice(0)) server.close()
-  })
-
-  async function listen(listener: http.RequestListener): Promise<string> {
-    const server = http.createServer(listener)
-    servers.push(server)
-    await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}/api/stepwell`
-  }
-
-  async function post(url: string, body: string): Promise<Response> {
-    return fetch(url, { method: 'POST', body, headers: aRequest(body).headers })
-  }
-
-  test('as a fetch handler', async () => {
-    const endpoint: (request: Request) => Promise<Response> = anApp(() => 1)
-
-    expect((await endpoint(aRequest(DESCRIBE))).status).toBe(200)
-  })
-
-  test('in hono', async () => {
-    const app = new Hono()
-    app.post(
-      '/api/stepwell',
-      anApp(() => 1),
-    )
-
-    expect((await app.request(aRequest(DESCRIBE))).status).toBe(200)
-  })
-
-  test('in node:http', async () => {
-    const url = await listen(anApp(() => 1))
-
-    const answers = await Promise.all([post(url, DESCRIBE), post(url, DESCRIBE)])
-
-    expect(answers.map(answer => answer.status)).toEqual([200, 200])
-    expect((await fetch(url)).status).toBe(405)
-  })
-
-  test('in express, before the middleware that parses bodies', async () => {
-    const endpoint = anApp(() => 1)
-    const url = await listen((incoming, outgoing) => void endpoint(incoming, outgoing))
-
-    expect((await post(url, DESCRIBE)).status).toBe(200)
-  })
-
-  test('after a middleware that kept the raw bytes', async () => {
-    const endpoint = anApp(() => 1)
-    const url = await listen(async (incoming, outgoing) => {
-      const chunks: Buffer[] = []
-      for await (const chunk of incoming) chunks.push(chunk as Buffer)
-      await endpoint(Object.assign(incoming, { body: Buffer.concat(chunks) }), outgoing)
-    })
-
-    expect((await post(url, DESCRIBE)).status).toBe(200)
-  })
-
-  test('after a middleware that parsed the body it says what to do', async () => {
-    const endpoint = anApp(() => 1)
-    const url = await listen(async (incoming, outgoing) => {
-      const chunks: Buffer[] = []
-      for await (const chunk of incoming) chunks.push(chunk as Buffer)
-      await endpoint(Object.assign(incoming, { body: JSON.parse(Buffer.concat(chunks).toString()) }), outgoing)
-    })
-
-    const problem = await problemOf(await post(url, DESCRIBE))
-
-    expect(problem).toMatchObject({ status: 400, code: 'body_invalid' })
-    expect(problem.detail).toContain('express.json()')
-  })
-
-  test('a body that breaks off is nobody’s error', async () => {
-    const statuses: number[] = []
-    const endpoint = anApp(() => 1)
-    const url = new URL(
-      await listen(async (incoming, outgoing) => {
-        await endpoint(incoming, outgoing)
-        statuses.push(outgoing.statusCode)
-      }),
-    )
-    const headers = { ...Object.fromEntries(aRequest(DESCRIBE).headers), 'content-length': '1000' }
-    const outgoing = http.request(url, { method: 'POST', headers })
-    outgoing.on('error', () => {})
-    outgoing.write('{"kind"', () => outgoing.destroy())
-
-    await vi.waitFor(() => expect(statuses).toEqual([400]))
-  })
-
-  test('what is none of these is refused', async () => {
-    await expect((anApp(() => 1) as (value: unknown) => Promise<unknown>)({})).rejects.toThrow(TypeError)
-  })
-})
-
-describe('the key', () => {
-  let home = ''
-  beforeEach(async () => {
-    home = await mkdtemp(join(tmpdir(), 'stepwell-'))
-    vi.stubEnv('STEPWELL_HOME', home)
-    vi.stubEnv('STEPWELL_SIGNING_KEY', undefined)
-    vi.stubEnv('NODE_ENV', 'development')
-  })
-  afterEach(async () => {
-    vi.unstubAllEnvs()
-    await rm(home, { recursive: true })
-  })
-
-  function writeDevFile(signingKey: string): Promise<void> {
-    return writeFile(join(home, 'dev.json'), JSON.stringify({ url: 'http://127.0.0.1:3030', pid: 1, signingKey }))
-  }
-
-  test('is looked for until there is one, so that app and engine start in any order', async () => {
-    const endpoint = serve([aFunction(() => 1)])
-
-    const before = await endpoint(aRequest(DESCRIBE))
-    await writeDevFile(KEY)
-    const after = await endpoint(aRequest(DESCRIBE))
-
-    expect(await problemOf(before)).toMatchObject({
-      status: 503,
-      code: 'unavailable',
-      detail: expect.stringContaining('STEPWELL_SIGNING_KEY'),
-    })
-    expect(after.status).toBe(200)
-  })
-
-  test('of the dev file is read again when it has changed', async () => {
-    const endpoint = serve([aFunction(() => 1)])
-    await writeDevFile(KEY)
-    await endpoint(aRequest(DESCRIBE))
-    await writeDevFile(OTHER_KEY)
-
-    const response = await endpoint(aRequest(DESCRIBE, { key: OTHER_KEY }))
-
-    expect(response.status).toBe(200)
-  })
-
-  test('of the dev file is not used in production', async () => {
-    vi.stubEnv('NODE_ENV', 'production')
-    await writeDevFile(KEY)
-
-    const response = await serve([aFunction(() => 1)])(aRequest(DESCRIBE))
-
-    expect(response.status).toBe(503)
-  })
-
-  test('of the environment comes before that of the dev file, and may be several', async () => {
-    await writeDevFile(OTHER_KEY)
-    vi.stubEnv('STEPWELL_SIGNING_KEY', ` ${KEY},\n${`whsec_${Buffer.alloc(32, 1).toString('base64')}`} `)
-    const endpoint = serve([aFunction(() => 1)])
-
-    expect((await endpoint(aRequest(DESCRIBE))).status).toBe(200)
-    expect((await endpoint(aRequest(DESCRIBE, { key: OTHER_KEY }))).status).toBe(401)
-  })
-
-  test('of the environment that is malformed is told, and not shown', async () => {
-    vi.stubEnv('STEPWELL_SIGNING_KEY', 'my-secret')
-
-    const text = await (await serve([aFunction(() => 1)])(aRequest(DESCRIBE))).text()
-
-    expect(text).toContain('STEPWELL_SIGNING_KEY is malformed')
-    expect(text).not.toContain('my-secret')
-  })
-
-  test('that the engine has and the app has not makes a turn fail clearly', async () => {
-    const response = await anApp(() => 1)(aRequest(JSON.stringify(aTurn()), { key: OTHER_KEY }))
-
-    expect(response.status).toBe(401)
   })
 })
 

@@ -38,6 +38,8 @@ export class EngineDouble {
   readonly troubles: Trouble[] = []
   /** Called with every report before it is recorded: to deliver something, to ask for a yield. */
   onReport: ((report: Report, run: EngineRun) => { yield?: true } | undefined) | null = null
+  /** Every acknowledgement brings the whole journal once more. */
+  repeatsJournal = false
   /** Batches that are answered with 400 as a whole. */
   refusesBatch: (batch: ReportBatch) => boolean = () => false
   /** Batches wait for it. */
@@ -177,7 +179,7 @@ export class EngineDouble {
     const from = run.journal.length
     run.deliver()
     for (const op of report.ops) recordOp(run, op)
-    const entries = run.journal.slice(from).map(entry => withoutSentOutput(entry, report.ops))
+    const entries = run.journal.slice(this.repeatsJournal ? 0 : from).map(entry => withoutSentOutput(entry, report.ops))
     run.lastAck = { run: run.id, n, status: 200, entries, ...wish }
     return run.lastAck
   }

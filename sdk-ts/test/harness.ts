@@ -1,8 +1,12 @@
 /** Builders of functions and engines; engines are closed after each test. */
+import type { Turn } from '@stepwell/protocol'
 import { afterEach } from 'vitest'
 import type { TypedEvent, UntypedEvents } from '../src/index.ts'
 import { createFunction, type HandlerContext, type Retries, type ServeOptions, serve } from '../src/index.ts'
+import { Scopes } from '../src/scopes.ts'
+import { BodyPlaces } from '../src/step-body.ts'
 import { EngineDouble, KEY } from './engine-double.ts'
+import { AT } from './requests.ts'
 
 export type Handler = (context: HandlerContext<TypedEvent<UntypedEvents>>) => unknown
 
@@ -41,4 +45,27 @@ export function aSignal<T = void>() {
   })
   promise.catch(() => {})
   return { promise, resolve, reject }
+}
+
+/** What a turn is executed with, without an endpoint around it. */
+export function aTurnOf(handler: Handler) {
+  const event = { id: 'e', name: 'n', data: {}, ts: AT }
+  const turn: Turn = {
+    kind: 'turn',
+    workspace: 'a/dev',
+    function: 'fn',
+    run: { id: 'run_1', generation: 1 },
+    turn: 1,
+    epoch: 'e',
+    budgetMs: 10_000,
+    reportUrl: 'http://127.0.0.1:1/',
+    journal: [{ seq: 1, turn: 1, at: AT, type: 'run_started', data: event }],
+  }
+  return { turn, definition: aFunction(handler), places: new BodyPlaces(1), scopes: new Scopes() }
+}
+
+export const THREE_STEPS: Handler = async ({ step }) => {
+  const a = await step.run('a', () => 'a')
+  const b = await step.run('b', () => 'b')
+  return a + b + (await step.run('c', () => 'c'))
 }

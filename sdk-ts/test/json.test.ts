@@ -181,6 +181,14 @@ test('a return value that is no JSON fails the run and names the function', asyn
   expect(run.ended?.error).toMatchObject({ code: 'value_not_json', message: expect.stringContaining('"fn"') })
 })
 
+test('a handler may return the values of steps that gave nothing', async () => {
+  const engine = await anEngine(({ step }) => Promise.all([step.run('a', () => {}), step.run('b', () => 1)]))
+
+  const run = await engine.drive(engine.start('fn'))
+
+  expect(run.ended).toEqual({ output: [null, 1] })
+})
+
 function nest(depth: number): unknown {
   let value: unknown = 1
   for (let level = 0; level < depth; level += 1) value = { value }

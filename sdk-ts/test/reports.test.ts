@@ -1,15 +1,8 @@
 import { describe, expect, test, vi } from 'vitest'
-import { Scopes } from '../src/scopes.ts'
 import { BodyPlaces } from '../src/step-body.ts'
 import { executeTurn } from '../src/turn.ts'
 import type { Trouble } from './engine-double.ts'
-import { aFunction, anEngine, aSignal, type Handler } from './harness.ts'
-
-const THREE_STEPS: Handler = async ({ step }) => {
-  const a = await step.run('a', () => 'a')
-  const b = await step.run('b', () => 'b')
-  return a + b + (await step.run('c', () => 'c'))
-}
+import { anEngine, aSignal, aTurnOf, type Handler, THREE_STEPS } from './harness.ts'
 
 describe('reports that do not get through', () => {
   test.each<[string, Trouble[]]>([
@@ -66,6 +59,67 @@ describe('reports that do not get through', () => {
     expect(engine.turns.map(({ report }) => report.state)).toEqual(['continue', 'continue', 'continue', 'done'])
   })
 
+  test.each([false, true])(
+    'a step runs again in the same turn while others run (entries come twice: %s)',
+    async repeats => {
+      const gate = aSignal()
+      const attempts: number[] = []
+      const engine = await anEngine(
+        ({ step }) =>
+          Promise.all([
+            step.run('slow', () => gate.promise),
+            step.run('flaky', ({ attempt }) => {
+              attempts.push(attempt)
+              if (attempt === 3) gate.resolve()
+              else throw new Error('not yet')
+            }),
+          ]),
+        { retries: { minDelay: '10ms' } },
+      )
+      engine.repeatsJournal = repeats
+      engine.onReport = (report, run) => {
+        if (report.ops.length === 0) run.letNextDueArrive()
+        return undefined
+      }
+      const run = engine.start('fn')
+
+      await engine.turn(run)
+
+      expect(run.ended).toEqual({ output: [null, null] })
+      expect(attempts).toEqual([1, 2, 3])
+    },
+  )
+
+  test('nothing more is started when reports do not get through', async () => {
+    const gate = aSignal()
+    const started: string[] = []
+    const handler: Handler = ({ step }) =>
+      Promise.all(
+        ['a', 'b', 'c'].map(id =>
+          step.run(id, () => {
+            started.push(id)
+            return id === 'b' ? gate.promise : null
+          }),
+        ),
+      )
+
+    const end = await executeTurn({
+      ...aTurnOf(handler),
+      places: new BodyPlaces(1),
+      deliver: async () => {
+        // By then the answer has been looked at.
+        setImmediate(() => setImmediate(gate.resolve))
+        return { kind: 'undelivered', message: 'no' }
+      },
+    })
+
+    expect(started).toEqual(['a', 'b'])
+    expect(JSON.parse(end.kind === 'report' ? end.text : '{}')).toMatchObject({
+      state: 'continue',
+      ops: [{ key: 'a' }, { key: 'b' }],
+    })
+  })
+
   test('a report that was overtaken makes the rest of the turn go into the response', async () => {
     const engine = await anEngine(THREE_STEPS)
     const run = engine.start('fn')
@@ -104,66 +158,6 @@ describe('reports that do not get through', () => {
     expect(JSON.parse(text)).toMatchObject({ code: 'stale_epoch', status: 409 })
     expect(reasons).toEqual(['Error: another holder has the run'])
     expect(engine.batches).toHaveLength(1)
-  })
-})
-
-describe('a turn that has to end early', () => {
-  test('starts nothing after the engine asked it to yield', async () => {
-    const engine = await anEngine(THREE_STEPS)
-    engine.onReport = report => (report.n === 2 ? { yield: true } : undefined)
-    const run = engine.start('fn')
-
-    const report = await engine.turn(run)
-
-    expect(report).toMatchObject({ state: 'continue', ops: [], n: 3 })
-    expect(run.types()).toEqual(['run_started', 'step_completed', 'step_completed'])
-  })
-
-  test('lets bodies that run end before it yields', async () => {
-    const gate = aSignal()
-    const engine = await anEngine(async ({ step }) => {
-      await Promise.all([step.run('slow', () => gate.promise), step.run('quick', () => 1)])
-      return 'end'
-    })
-    engine.onReport = () => {
-      gate.resolve()
-      return { yield: true }
-    }
-    const run = engine.start('fn')
-
-    const report = await engine.turn(run)
-    await engine.drive(run)
-
-    expect(report.state).toBe('continue')
-    expect(report.ops).toMatchObject([{ op: 'step', key: 'slow' }])
-    expect(run.ended).toEqual({ output: 'end' })
-  })
-
-  test('starts at least one body when the budget is used up, and no second one', async () => {
-    const engine = await anEngine(THREE_STEPS)
-
-    const run = await engine.drive(engine.start('fn'), { budgetMs: 0 })
-
-    expect(run.ended).toEqual({ output: 'abc' })
-    expect(engine.turns.map(({ report }) => [report.state, report.ops.length])).toEqual([
-      ['continue', 1],
-      ['continue', 1],
-      ['continue', 1],
-      ['done', 1],
-    ])
-  })
-
-  test('waits as ever when it was asked to yield and nothing is left to run', async () => {
-    const engine = await anEngine(({ step }) =>
-      Promise.all([step.run('a', () => 1), step.sleep('s', '1h').then(() => step.run('b', () => 2))]),
-    )
-    engine.onReport = () => ({ yield: true })
-    const run = engine.start('fn')
-
-    const report = await engine.turn(run)
-
-    expect(report.state).toBe('waiting')
-    expect((await engine.drive(run)).ended).toEqual({ output: [1, 2] })
   })
 })
 
@@ -217,44 +211,4 @@ describe('reports of one process', () => {
 
     expect(runs.map(run => run.ended)).toEqual(runs.map(() => ({ output: 'abc' })))
   })
-})
-
-test('a body that runs for long sends a sign of life every 3 seconds', async () => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
-  const gate = aSignal()
-  const sentAtMs: number[] = []
-  const at = '2026-01-01T00:00:00.000Z'
-  const startedAtMs = performance.now()
-  const ended = executeTurn({
-    turn: {
-      kind: 'turn',
-      workspace: 'a/dev',
-      function: 'fn',
-      run: { id: 'run_1', generation: 1 },
-      turn: 1,
-      epoch: 'e',
-      budgetMs: 10_000,
-      reportUrl: 'http://127.0.0.1:1/',
-      journal: [{ seq: 1, turn: 1, at, type: 'run_started', data: { id: 'e', name: 'n', data: {}, ts: at } }],
-    },
-    definition: aFunction(({ step }) => step.run('slow', () => gate.promise)),
-    deliver: async text => {
-      const ops = JSON.parse(text).ops as unknown[]
-      if (ops.length === 0) sentAtMs.push(performance.now() - startedAtMs)
-      const entry = { seq: 2, turn: 1, at, type: 'step_completed' as const, key: 'slow', saw: 1 }
-      return { kind: 'acknowledged', entries: ops.length === 0 ? [] : [entry], shouldYield: false }
-    },
-    places: new BodyPlaces(1),
-    scopes: new Scopes(),
-  })
-
-  for (let second = 0; second < 13; second += 1) {
-    await new Promise(resolve => setImmediate(resolve))
-    await vi.advanceTimersByTimeAsync(1_000)
-  }
-  gate.resolve()
-  await ended
-
-  expect(sentAtMs).toEqual([3_000, 6_000, 9_000, 12_000])
-  vi.useRealTimers()
 })
