@@ -53,8 +53,8 @@ export interface DevOutput {
   flush(): void
 }
 
-/** Lines for the terminal. */
-export function createDevOutput(terminal: Terminal): DevOutput {
+/** Lines for the terminal. `onAppAway` is told each time that a run found nobody where the app should be. */
+export function createDevOutput(terminal: Terminal, onAppAway: () => void = () => {}): DevOutput {
   const { say, colors } = terminal
   let ended: SettledTurn[] = []
   let timer: NodeJS.Timeout | undefined
@@ -89,6 +89,7 @@ export function createDevOutput(terminal: Terminal): DevOutput {
     if (settle.step === 'trouble') {
       const { code, message } = settle.trouble
       const about = ABOUT_THE_APP.includes(code) ? 'app' : turn.function
+      if (code === 'app_unreachable') onAppAway()
       if (troubles.get(about) === code) return
       troubles.set(about, code)
       flush()

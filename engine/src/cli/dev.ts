@@ -7,7 +7,7 @@ import { nowMsOf } from '../usecases/held-runs.ts'
 import { type Closing, createClosing } from './closing.ts'
 import { forgetEngine, newSigningKey, readDevFile, writeDevFile } from './dev-file.ts'
 import { createDevOutput, type DevOutput } from './dev-output.ts'
-import { followApp } from './follow-app.ts'
+import { type Follower, followApp } from './follow-app.ts'
 import { type KeptPostgres, keepPostgres } from './keep-postgres.ts'
 import type { Listening } from './listen.ts'
 import { takePort } from './take-port.ts'
@@ -31,7 +31,8 @@ export interface DevOptions {
 export async function runDev(world: World, options: DevOptions): Promise<number> {
   const { config, dataDir, fresh } = options
   const terminal = createTerminal(world)
-  const output = createDevOutput(terminal)
+  const output = createDevOutput(terminal, () => follower?.lookSoon())
+  let follower: Follower | undefined
   const server = await takePort({ hosts: LOOPBACK_HOSTS, port: config.port, home: config.home, terminal })
   if (server === null) return EXIT.failed
   const closing = createClosing()
@@ -44,7 +45,8 @@ export async function runDev(world: World, options: DevOptions): Promise<number>
       onBack: () => output.note('Postgres is back; everything goes on.'),
     })
     closing.add(postgres.stop)
-    await serveDev({ world, options, server, postgres, output, closing })
+    follower = await serveDev({ world, options, server, postgres, output, closing })
+    closing.add(follower.stop)
     await Promise.race([world.stopAsked, postgres.lost])
     output.note('Stopping: turns in flight may end first. Press Ctrl-C again to stop at once.')
   } finally {
@@ -62,7 +64,7 @@ async function serveDev(parts: {
   postgres: KeptPostgres
   output: DevOutput
   closing: Closing
-}): Promise<void> {
+}): Promise<Follower> {
   const { world, options, server, postgres, output, closing } = parts
   const { config, workspace } = options
   const log = createLog(config.logLevel ?? 'error', 2)
@@ -89,13 +91,12 @@ async function serveDev(parts: {
   const { dataDir, how } = postgres
   // This clock began with the process: what the person has waited.
   output.ready({ url: shownUrl, startMs: performance.now(), dataDir, how, appUrl: await appUrl() })
-  closing.add(
-    followApp({
-      url: appUrl,
-      sync: async (found, how) => syncApp(await engine.catalogs.get(ws), { url: found }, how),
-      onStrange: message => output.strange(message),
-    }),
-  )
+  return followApp({
+    url: appUrl,
+    isNamed: options.appUrl !== null,
+    sync: async (found, how) => syncApp(await engine.catalogs.get(ws), { url: found }, how),
+    onStrange: message => output.strange(message),
+  })
 }
 
 function createDevEngine(parts: {
