@@ -158,8 +158,13 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
 function isNotUpYet(error: unknown): boolean {
   if (!(error instanceof StepwellError)) return false
   const { cause } = error
+  // Nobody refused us: we have no key, as `stepwell dev`, which hands it out, has not started yet.
+  const isKeyToCome =
+    error.code === 'signature_missing' && error.status === undefined && process.env.NODE_ENV !== 'production'
   return (
-    error.code === 'app_unreachable' || (cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED')
+    isKeyToCome ||
+    error.code === 'app_unreachable' ||
+    (cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED')
   )
 }
 

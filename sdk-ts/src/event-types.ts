@@ -3,11 +3,12 @@ import type { NewEvent } from '@stepwell/protocol'
 import type { SchemaOutput, StandardSchema } from './standard-schema.ts'
 
 /**
- * Names of events and the types of their data.
+ * Names of events and the types of their data: a type or an interface. (`Record<string, unknown>` would refuse
+ * interfaces, which have no index signature.)
  * @example
- * type Events = { 'user.created': { id: number }; 'approval.received': { userId: number } }
+ * interface Events { 'user.created': { id: number }; 'approval.received': { userId: number } }
  */
-export type EventMap = Record<string, unknown>
+export type EventMap = object
 
 /**
  * The map of somebody who declares no types: any name, any data. `any` on purpose, in this one place: data of an

@@ -295,3 +295,19 @@ describe('a client without options', () => {
     expect(() => new StepwellClient(options)).toThrow(TypeError)
   })
 })
+
+test('an app that starts before the first `stepwell dev` waits for its key', async () => {
+  const home = await mkdtemp(join(tmpdir(), 'stepwell-home-'))
+  vi.stubEnv('STEPWELL_HOME', home)
+  vi.stubEnv('STEPWELL_SIGNING_KEY', undefined)
+  vi.stubEnv('NODE_ENV', 'development')
+  answers = [{ status: 200, body: { workspace: 'default/dev', url: 'http://localhost:1', functions: [], removed: [] } }]
+  const client = new StepwellClient({ appUrl: 'http://localhost:1' })
+
+  const synced = client.sync([aFunction({})])
+  await new Promise(resolve => setTimeout(resolve, 50))
+  await writeFile(join(home, 'dev.json'), JSON.stringify({ url, pid: 1, signingKey: KEY }))
+
+  expect((await synced).workspace).toBe('default/dev')
+  await rm(home, { recursive: true })
+})

@@ -13,7 +13,19 @@ type Events = {
   ping: undefined
 }
 
+interface EventsOfAnInterface {
+  ping: { n: number }
+}
+
 describe('types of events', () => {
+  test('may be declared by an interface', () => {
+    createFunction<EventsOfAnInterface>({
+      id: 'a',
+      trigger: { event: 'ping' },
+      handler: ({ event }) => expectTypeOf(event.data).toEqualTypeOf<{ n: number }>(),
+    })
+  })
+
   test('come from a map and the name of the trigger', () => {
     createFunction<Events, 'user.created'>({
       id: 'a',
