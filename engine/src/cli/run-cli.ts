@@ -109,10 +109,16 @@ async function showCommandHelp(terminal: Terminal, name: string, command: Comman
 
 /** A sentence for what we know; the stack for what is a bug. */
 function explain(error: unknown): string {
-  if (error instanceof EmbeddedPostgresError || error instanceof EngineError) return error.message
   const aboutDatabase = explainDatabase(error)
   if (aboutDatabase !== null) return aboutDatabase
-  return error instanceof Error ? (error.stack ?? error.message) : String(error)
+  if (!(error instanceof Error)) return String(error)
+  // Ours say what to do. Those of the file system name the file. Other classes are thrown by the language or a library.
+  const isSentence =
+    error instanceof EmbeddedPostgresError ||
+    error instanceof EngineError ||
+    error.constructor === Error ||
+    'path' in error
+  return isSentence ? error.message : (error.stack ?? error.message)
 }
 
 function version(): string {

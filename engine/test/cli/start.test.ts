@@ -96,20 +96,24 @@ describe('stepwell start', () => {
 })
 
 describe('stepwell migrate', () => {
-  test('says what it applied, and the second time that there was nothing to do', async () => {
+  test('says what it applied, that there was nothing to do, and that it is too old', async () => {
     const empty = await createTestDatabase()
     const sql = open(empty.connection, 1)
     await sql`drop schema stepwell cascade`
-    await sql.end()
     const env = { STEPWELL_DATABASE_URL: connectionUrl(empty.connection) }
 
     const first = await runStepwell(['migrate'], env)
     const second = await runStepwell(['migrate'], env)
+    await sql`insert into stepwell.migrations (name, checksum) values ('9999_later.sql', '')`
+    const older = await runStepwell(['migrate'], env)
+    await sql.end()
 
     expect(first.code).toBe(0)
     expect(first.output).toMatch(/^applied 0001_tables\.sql\n/)
     expect(first.output).toMatch(/up to date, \d+ applied\.\n$/)
     expect(second).toEqual({ code: 0, output: 'The database is up to date.\n' })
+    expect(older.code).toBe(1)
+    expect(older.output).toMatch(/^The database has migration 9999_later\.sql, which .*\n$/)
     await empty.drop()
   })
 })
