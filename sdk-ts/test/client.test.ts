@@ -304,7 +304,7 @@ test('an app that starts before the first `stepwell dev` waits for its key', asy
   answers = [{ status: 200, body: { workspace: 'default/dev', url: 'http://localhost:1', functions: [], removed: [] } }]
   const client = new StepwellClient({ appUrl: 'http://localhost:1' })
 
-  const synced = client.sync([aFunction({})])
+  const synced = client.sync([aFunction(() => null)])
   await new Promise(resolve => setTimeout(resolve, 50))
   await writeFile(join(home, 'dev.json'), JSON.stringify({ url, pid: 1, signingKey: KEY }))
 
