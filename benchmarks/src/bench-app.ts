@@ -25,3 +25,6 @@ createServer(serve(functions)).listen(port, '127.0.0.1', async () => {
   await new StepwellClient().sync(functions)
   console.log('ready')
 })
+
+// A profile is written at an orderly end.
+process.once('SIGINT', () => process.exit(0))

@@ -13,6 +13,9 @@ import { fileURLToPath } from 'node:url'
 import { StepwellClient } from '@stepwell/sdk'
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url))
+/** A folder for CPU profiles of engine and app, to open in a browser's developer tools. */
+const { STEPWELL_BENCH_PROFILE } = process.env
+const PROFILE = STEPWELL_BENCH_PROFILE === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${STEPWELL_BENCH_PROFILE}`]
 const READY_MS = 60_000
 const TICKS_PER_SECOND = 100
 
@@ -65,7 +68,7 @@ export async function startSystem(): Promise<System> {
         }),
       ),
     async stop() {
-      app.child.kill('SIGKILL')
+      app.child.kill('SIGINT')
       engine.child.kill('SIGTERM')
       await new Promise(resolve => engine.child.once('exit', resolve))
       await rm(home, { recursive: true, force: true })
@@ -80,7 +83,7 @@ interface Started {
 }
 
 function start(args: string[], env: Record<string, string>): Started {
-  const child = spawn(process.execPath, ['--import', 'tsx', ...args], {
+  const child = spawn(process.execPath, [...PROFILE, '--import', 'tsx', ...args], {
     cwd: ROOT,
     env: { ...process.env, ...env },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

@@ -4,7 +4,7 @@
  */
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Entry, Turn } from '@stepwell/protocol'
-import { createFunction, serve } from '../src/index.ts'
+import { createFunction, serve, type UntypedEvents } from '../src/index.ts'
 import { Scopes } from '../src/scopes.ts'
 import { BodyPlaces } from '../src/step-body.ts'
 import { executeTurn } from '../src/turn.ts'
@@ -40,7 +40,7 @@ async function measure(name: string, count: number, work: () => Promise<unknown>
   }
 }
 
-function replay(handler: Parameters<typeof createFunction>[0]['handler'], journal: Entry[]) {
+function replay(handler: Parameters<typeof createFunction<UntypedEvents>>[0]['handler'], journal: Entry[]) {
   const definition = createFunction({ id: 'fn', trigger: { event: 'n' }, handler })
   const deliver = () => Promise.resolve({ kind: 'undelivered', message: '' } as const)
   return executeTurn({
