@@ -13,8 +13,9 @@ export function validateEvent(
 ): Event | StepwellError | Promise<Event | StepwellError> {
   try {
     const result = schema['~standard'].validate(event.data)
-    if (!(result instanceof Promise)) return read(event, result)
-    return result.then(
+    if (!('then' in result)) return read(event, result)
+    // Some libraries have promises of their own.
+    return Promise.resolve(result).then(
       resolved => read(event, resolved),
       error => schemaThrew(event, error),
     )

@@ -17,8 +17,8 @@ export function fromNode(incoming: IncomingMessage): EndpointRequest {
 /** Writes an answer of the endpoint. A connection that is gone is nobody's error. */
 export function toNode(outgoing: ServerResponse, { status, headers, body }: EndpointAnswer): void {
   outgoing.on('error', () => {})
-  // What is left of a body that was not read must not be taken for the next request.
-  const closing = status === 413 || status === 401 ? { connection: 'close' } : {}
+  // The rest of a body that is too large is not worth receiving.
+  const closing = status === 413 ? { connection: 'close' } : {}
   outgoing.writeHead(status, { ...headers, ...closing, 'content-length': Buffer.byteLength(body) })
   outgoing.end(body)
 }

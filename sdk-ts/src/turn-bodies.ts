@@ -50,11 +50,6 @@ export class TurnBodies {
     return this.#queue.length
   }
 
-  /** Whether the body is one of this turn. */
-  has(execution: BodyExecution): boolean {
-    return this.#executing.has(execution)
-  }
-
   enqueue(slot: Slot): void {
     this.#queue.push(slot)
   }

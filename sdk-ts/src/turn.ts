@@ -144,7 +144,7 @@ class TurnExecution {
 
   #ask(id: string, wanted: Wanted): Promise<unknown> {
     const body = this.#scopes.currentBody()
-    if (body !== undefined && this.#bodies.has(body)) throw body.refuseNested(id)
+    if (body !== undefined) throw body.refuseNested(id)
     // A branch that outlives the handler or the turn waits for ever: nothing refers to it, so it is collected.
     if (this.#handler.end !== null || this.#isClosed) return new Promise(() => {})
     const answer = this.#memo.ask(id, wanted)

@@ -1,4 +1,6 @@
+import type { Entry } from '@stepwell/protocol'
 import { describe, expect, test, vi } from 'vitest'
+import type { ReportAnswer } from '../src/reporter.ts'
 import { executeTurn } from '../src/turn.ts'
 import { anEngine, aSignal, aTurnOf, THREE_STEPS } from './harness.ts'
 import { AT } from './requests.ts'
@@ -87,4 +89,75 @@ test('a body that runs for long sends a sign of life every 3 seconds', async () 
 
   expect(sentAtMs).toEqual([3_000, 6_000, 9_000, 12_000])
   vi.useRealTimers()
+})
+
+test('a sleep that is over while a body runs is asked about at once, and again until it is told', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+  const gate = aSignal()
+  let recordedAtMs = 0
+  const askedAtMs: number[] = []
+  const head = { turn: 1, at: AT, key: 'timeout' }
+  const ended = executeTurn({
+    ...aTurnOf(({ step }) =>
+      Promise.race([step.run('slow', () => gate.promise), step.sleep('timeout', '5s').then(() => 'timed out')]),
+    ),
+    deliver: async text => {
+      if (JSON.parse(text).ops.length > 0) {
+        recordedAtMs = performance.now()
+        const until = new Date(Date.parse(AT) + 5_000).toISOString()
+        const entries: Entry[] = [{ ...head, seq: 2, type: 'sleep_started', saw: 1, data: { until } }]
+        return { kind: 'acknowledged', entries, shouldYield: false }
+      }
+      askedAtMs.push(performance.now() - recordedAtMs)
+      const isOver = askedAtMs.length === 4
+      const entries: Entry[] = isOver ? [{ ...head, seq: 3, type: 'sleep_completed' }] : []
+      return { kind: 'acknowledged', entries, shouldYield: false }
+    },
+  })
+
+  for (let tick = 0; tick < 130; tick += 1) {
+    await new Promise(resolve => setImmediate(resolve))
+    await vi.advanceTimersByTimeAsync(50)
+  }
+  const end = await ended
+  vi.useRealTimers()
+
+  expect(askedAtMs).toEqual([3_000, 5_000, 5_050, 5_100])
+  expect(end.kind === 'report' && JSON.parse(end.text)).toMatchObject({ ops: [{ op: 'finish', output: 'timed out' }] })
+})
+
+test('a handler that ends while a report is on its way waits for the answer', async () => {
+  const outside = aSignal()
+  const answered = aSignal<ReportAnswer>()
+  const ended = executeTurn({
+    ...aTurnOf(async ({ step }) => {
+      void step.run('not-awaited', () => 1)
+      await outside.promise
+    }),
+    deliver: () => {
+      outside.resolve()
+      return answered.promise
+    },
+  })
+
+  const first = await Promise.race([ended, new Promise(resolve => setTimeout(resolve, 20, 'still waiting'))])
+  answered.resolve({ kind: 'stale', message: 'another holder has the run' })
+
+  expect(first).toBe('still waiting')
+  expect(await ended).toEqual({ kind: 'stale', message: 'another holder has the run' })
+})
+
+test('an op that was acknowledged and left no entry makes the turn continue, not wait', async () => {
+  const gate = aSignal()
+  const end = await executeTurn({
+    ...aTurnOf(({ step }) => Promise.all([step.run('slow', () => gate.promise), step.sleep('lost', '1h')])),
+    deliver: async text => {
+      gate.resolve()
+      const isStep = text.includes('"op":"step"')
+      const entry: Entry = { seq: 2, turn: 1, at: AT, type: 'step_completed', key: 'slow', saw: 1 }
+      return { kind: 'acknowledged', entries: isStep ? [entry] : [], shouldYield: false }
+    },
+  })
+
+  expect(end.kind === 'report' && JSON.parse(end.text)).toMatchObject({ state: 'continue', ops: [] })
 })

@@ -27,6 +27,21 @@ describe('a misuse', () => {
     expect(error.code).toBe('nested_step')
   })
 
+  test('a step that a body starts after its end is one too', async () => {
+    const refused: Promise<unknown>[] = []
+    const engine = await anEngine(async ({ step }) => {
+      await step.run('outer', () => {
+        setImmediate(() => refused.push(step.run('late', () => 1)))
+      })
+      await step.run('next', () => new Promise(resolve => setTimeout(resolve, 20)))
+    })
+
+    const run = await engine.drive(engine.start('fn'))
+
+    await expect(refused[0]).rejects.toMatchObject({ code: 'nested_step' })
+    expect(run.ended).toEqual({})
+  })
+
   test('a body that starts a step of another run is none', async () => {
     const other = await anEngine(({ step }) => step.run('theirs', () => 1))
     const engine = await anEngine(({ step }) =>
@@ -161,7 +176,10 @@ describe('a misuse', () => {
         ({ step }) => step.run('charge-card', () => bodies.push('ran')),
         /step\.run under the key "charge".*but for "charge-card"/,
       ],
-      [({ step }) => step.sleep('charge', 1), /step\.run under the key "charge".*asks for step\.sleep/],
+      [
+        ({ step }) => step.sleep('charge', 1).then(() => bodies.push('went on')),
+        /step\.run under the key "charge".*asks for step\.sleep/,
+      ],
       [() => 'nothing', /"charge".*does not ask for it/],
       [
         async ({ step }) => {

@@ -223,6 +223,25 @@ describe('a schema is checked when an event is received', () => {
   })
 })
 
+test('a schema that takes its time does not let the entries that follow overtake', async () => {
+  const schema = z.object({}).refine(() => new Promise<boolean>(resolve => setTimeout(resolve, 10, true)))
+  const engine = await anEngine(({ step }) =>
+    Promise.race([
+      step.waitForEvent('answer', { event: 'answer', schema }).then(() => 'event'),
+      step.sleep('limit', '1h').then(() => 'timer'),
+    ]),
+  )
+  const run = engine.start('fn')
+  await engine.turn(run)
+  run.sendEvent({ name: 'answer', data: {} })
+  run.letNextDueArrive()
+
+  await engine.turn(run)
+
+  expect(run.types().slice(-2)).toEqual(['wait_matched', 'sleep_completed'])
+  expect(run.ended).toEqual({ output: 'event' })
+})
+
 function find(id: number): { id: number; name: string } {
   return { id, name: 'Ada' }
 }
