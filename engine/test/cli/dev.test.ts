@@ -1,12 +1,16 @@
 import { readFileSync, statSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import type { AckBatch, RunView, SendEventsAnswer } from '@stepwell/protocol'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { findServerProcesses } from '../../src/embedded/processes.ts'
 import { type HeldTurn, startTurnApp, type TurnApp } from '../http/turn-app.ts'
 import { listen } from '../support/app-server.ts'
 import { waitUntil } from '../support/wait-until.ts'
 import { aHome, type Dev, devFileOf, runStepwell, sendSigned, startDev, stepwell, waitForLine } from './stepwell.ts'
+
+// Each test starts several processes.
+vi.setConfig({ testTimeout: 240_000 })
 
 const KEY = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
 
@@ -41,6 +45,9 @@ describe('stepwell dev', () => {
     const found = await devFileOf(home)
     const sent = await fetch(`${dev.url}/v1/events`, { method: 'POST', body: '{"name":"a"}' })
     const signed = await sendSigned(dev, 'GET', '/v1/runs')
+    // `localhost` may be either; a container may have no IPv6.
+    const hasSix = Object.values(networkInterfaces()).some(list => list?.some(({ address }) => address === '::1'))
+    const overSix = hasSix ? await fetch(`${dev.url.replace('127.0.0.1', '[::1]')}/livez`) : sent
     dev.signal('SIGTERM')
     const code = await dev.exited
 
@@ -50,6 +57,7 @@ describe('stepwell dev', () => {
     expect(found).toMatchObject({ pid: dev.pid, url: dev.url })
     expect(statSync(join(home, 'dev.json')).mode & 0o777).toBe(0o600)
     expect([sent.status, signed.status]).toEqual([202, 200])
+    expect(overSix.ok).toBe(true)
     expect(code).toBe(0)
     expect(await devFileOf(home)).toEqual({ signingKey: dev.key })
     expect(await findServerProcesses(home)).toEqual([])
@@ -199,9 +207,12 @@ describe('a stop', () => {
   test('waits for a turn no longer than it may', async () => {
     const { dev } = await devWithTurn({ STEPWELL_DRAIN_TIMEOUT: '200ms' })
 
+    const askedAt = performance.now()
     dev.signal('SIGTERM')
 
     expect(await dev.exited).toBe(0)
+    // Far less than the default, and than the turn's own time-out.
+    expect(performance.now() - askedAt).toBeLessThan(15_000)
   })
 
   test('is cut short by a second signal', async () => {

@@ -1,8 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { connectionUrl } from '../../src/embedded/connection.ts'
 import { open } from '../../src/store/db.ts'
 import { createTestDatabase, type TestDatabase } from '../database.ts'
 import { aHome, runStepwell, sendSigned, stepwell, waitForLine } from './stepwell.ts'
+
+// Each test starts several processes.
+vi.setConfig({ testTimeout: 240_000 })
 
 const OLD_KEY = `whsec_${Buffer.alloc(32, 1).toString('base64')}`
 const NEW_KEY = `whsec_${Buffer.alloc(32, 2).toString('base64')}`

@@ -12,6 +12,9 @@ import { findServerProcesses } from '../../src/embedded/processes.ts'
 import { type RunningProcess, startProcess } from '../support/processes.ts'
 import { waitUntil } from '../support/wait-until.ts'
 
+/** A busy machine makes a cluster and loads the sources in half a minute. */
+const START_TIMEOUT_MS = 90_000
+
 /** An empty folder; afterwards it is gone, with every Postgres that still runs in it. */
 export function aHome(): string {
   const home = realpathSync(mkdtempSync(join(tmpdir(), 'sw-cli-')))
@@ -67,7 +70,7 @@ export async function waitForLine(command: RunningProcess, text: string): Promis
       if (!command.isRunning()) throw new Error(`It ended before it said "${text}":\n${command.output()}`)
       return false
     },
-    { explain: command.output },
+    { explain: command.output, timeoutMs: START_TIMEOUT_MS },
   )
 }
 
