@@ -19,7 +19,6 @@ export class TurnBodies {
   #queue: Slot[] = []
   /** Places that were handed to this turn and not used yet. */
   #reservedCount = 0
-  #isAborted = false
   /** Whether this turn has started any body yet. */
   hasStarted = false
 
@@ -72,7 +71,6 @@ export class TurnBodies {
 
   /** Fires the signals of the bodies that run, and forgets those that wait. */
   abort(reason: Error): void {
-    this.#isAborted = true
     this.#queue = []
     this.#places.forget(this.#reserve)
     this.giveBack()
@@ -102,7 +100,6 @@ export class TurnBodies {
     const endedAtMs = performance.now()
     this.#executing.delete(execution)
     this.#places.release()
-    if (this.#isAborted) return
     if ('outputText' in end) slot.sentText = end.outputText
     const times = { startedMs: startedAtMs - this.#turnStartedAtMs, durationMs: endedAtMs - startedAtMs }
     this.#outbox.add(stepOpText(slot.key, { saw: ask.saw, attempt, end, retries, times }), true)

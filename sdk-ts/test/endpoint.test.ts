@@ -168,7 +168,7 @@ describe('an endpoint', () => {
       }),
       { numRuns: 400 },
     )
-  }, 60_000)
+  })
 
   test('answers any headers with a problem', async () => {
     const endpoint = anApp(() => 1)

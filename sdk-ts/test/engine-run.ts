@@ -15,6 +15,8 @@ export interface EngineRun {
   ended: { output?: unknown; error?: WireError } | null
   /** The run's clock in Unix milliseconds. */
   nowMs: number
+  /** What `lastTypes` knows. */
+  index: { journal: Entry[]; length: number; types: Map<string, string> }
   /** Sleeps, time-outs and back-offs. */
   due: { atMs: number; entry: Body }[]
   /** Moves the inbox into the journal. */
@@ -31,6 +33,7 @@ export function newRun(id: string, functionId: string, event: Event): EngineRun 
     id,
     functionId,
     journal: [],
+    index: { journal: [], length: 0, types: new Map() },
     inbox: [],
     turn: 0,
     epoch: '',
@@ -122,12 +125,24 @@ function append(run: EngineRun, body: Body): void {
 const SETTLING = ['step_completed', 'step_failed', 'sleep_completed', 'wait_matched', 'wait_expired', 'events_sent']
 
 function isSettled(run: EngineRun, key: string): boolean {
-  return run.journal.some(entry => keyOf(entry) === key && SETTLING.includes(entry.type))
+  const last = lastTypes(run).get(key)
+  return last !== undefined && SETTLING.includes(last)
 }
 
 function isOpen(run: EngineRun, key: string): boolean {
-  const last = run.journal.findLast(entry => keyOf(entry) === key)
-  return last?.type === 'sleep_started' || last?.type === 'wait_opened' || last?.type === 'step_retrying'
+  const last = lastTypes(run).get(key)
+  return last === 'sleep_started' || last === 'wait_opened' || last === 'step_retrying'
+}
+
+/** The type of the last entry of each key. Only what is new is looked at, unless a test has put in another journal. */
+function lastTypes(run: EngineRun): Map<string, string> {
+  if (run.index.journal !== run.journal) run.index = { journal: run.journal, length: 0, types: new Map() }
+  const { types } = run.index
+  for (; run.index.length < run.journal.length; run.index.length += 1) {
+    const entry = run.journal[run.index.length]
+    if (entry !== undefined) types.set(keyOf(entry), entry.type)
+  }
+  return types
 }
 
 function keyOf(entry: Body | Entry): string {
