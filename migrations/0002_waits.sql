@@ -5,6 +5,11 @@
 -- Accepting events holds the names shared, opening event waits holds them alone, both until the commit. So one of the
 -- two always sees the other, and no event falls between a wait's look back and its registration.
 -- plpgsql takes a fresh snapshot for each statement: what follows a lock sees what the lock waited for.
+--
+-- Plans. The functions that the engine calls are planned once per connection, for any parameters. Statistics of an idle
+-- hour, or of two tables at different times, must not lead such a plan to read a table through: sequential scans and
+-- merge joins are off, and a table is read in one of two ways: `ws = … and key = any(array)`, alone in its query, or
+-- `cross join lateral (… offset 0)`, which the planner cannot turn into another join, by a full key.
 
 -- Names share 256 locks: how many a batch needs is bounded, however many names it has. Numbers below zero are for loops.
 create function stepwell.lock_names(p_ws int, p_shared text[], p_alone text[]) returns void
@@ -66,25 +71,34 @@ declare
   v_taken int;
   v_resumed uuid[];
 begin
-  with wanted as (
-    select * from unnest(p_runs, p_keys, p_event_ids, p_data) with ordinality as t(run_id, key, event_id, data, ord)
-  ), taken as (
-    delete from stepwell.waits w
-    using wanted
-    where w.ws = p_ws and w.run_id = wanted.run_id and w.key = wanted.key
-      and (not p_due_only or w.due_at <= v_now)
-      and (p_due_only or w.kind = 'event')
-    returning w.run_id, w.key, w.generation, w.kind, wanted.event_id, wanted.data, wanted.ord
+  with taken as (
+    -- locked first, so that a row cannot move away from its ctid
+    delete from stepwell.waits
+    where ws = p_ws and ctid = any(array(
+      select open.ctid
+      from unnest(p_runs, p_keys) as wanted(run_id, key)
+      cross join lateral (
+        select w.ctid
+        from stepwell.waits w
+        where w.ws = p_ws and w.run_id = wanted.run_id and w.key = wanted.key
+          and (not p_due_only or w.due_at <= v_now)
+          and (p_due_only or w.kind = 'event')
+        offset 0
+        for update
+      ) open))
+    returning run_id, key, generation, kind
   ), arrived as (
     insert into stepwell.inbox (ws, run_id, key, generation, arrived_at, ord, type, event_id, data)
-    select p_ws, run_id, key, generation, v_now, ord,
-      case when event_id is not null then 'wait_matched'
-        when kind = 'sleep' then 'sleep_completed'
-        when kind = 'event' then 'wait_expired'
+    select p_ws, taken.run_id, taken.key, taken.generation, v_now, wanted.ord,
+      case when wanted.event_id is not null then 'wait_matched'
+        when taken.kind = 'sleep' then 'sleep_completed'
+        when taken.kind = 'event' then 'wait_expired'
         else 'step_due' end,
-      event_id, data
+      wanted.event_id, wanted.data
     from taken
-    where kind <> 'resend'
+    join unnest(p_runs, p_keys, p_event_ids, p_data) with ordinality as wanted(run_id, key, event_id, data, ord)
+      on wanted.run_id = taken.run_id and wanted.key = taken.key
+    where taken.kind <> 'resend'
     -- an app that reports the next attempt before it was due: one note of it is enough
     on conflict do nothing
   )
@@ -111,10 +125,12 @@ declare
   v_now_hashes uuid[];
   v_later uuid[];
   v_woken uuid[];
-  v_runs uuid[];
-  v_keys text[];
-  v_events int[];
-  v_distinct bigint;
+  v_runs uuid[] := '{}';
+  v_keys text[] := '{}';
+  v_events int[] := '{}';
+  v_next_runs uuid[];
+  v_next_keys text[];
+  v_next_events int[];
 begin
   -- served by waits_by_hash; `= any(array)` and no join, so that a generic plan keeps using the index
   select count(*) into v_open
@@ -142,55 +158,50 @@ begin
   perform stepwell.wake(p_ws, v_woken);
 
   -- Only what is open under the lock counts: another event may just have taken the first of two waits. New waits for
-  -- these names cannot have come, their names are locked. A run needs no more events of a hash than it has waits.
-  select array_agg(run_id order by event, opened_at, ord), array_agg(key order by event, opened_at, ord),
-    array_agg(event order by event, opened_at, ord), count(distinct run_id)
-  into v_runs, v_keys, v_events, v_distinct
-  from (
-    select w.run_id, w.key, w.opened_at, w.ord, unnest(k.events[1:w.of_run]) as event
+  -- these names cannot have come, their names are locked. The n-th event of a hash goes to a run's n-th wait for it. An
+  -- event that fits several of them goes to the one opened first, and what follows it is dealt anew.
+  loop
+    with open_waits as (
+      select w.run_id, w.key, w.hash, w.opened_at, w.ord,
+        row_number() over (partition by w.run_id, w.hash order by w.opened_at, w.ord) as rank
+      from stepwell.waits w
+      where w.ws = p_ws and w.run_id = any(v_woken) and w.hash = any(v_now_hashes)
+        and not exists (select from unnest(v_runs, v_keys) as t(run_id, key) where t.run_id = w.run_id and t.key = w.key)
+    ), left_over as (
+      select run_id, hash, event, row_number() over (partition by run_id, hash order by event) as rank
+      from (
+        -- of each hash no more events than the run can take
+        select o.run_id, o.hash, unnest(k.events[1:o.waits + coalesce(given.events, 0)]) as event
+        from (select run_id, hash, count(*) as waits from open_waits group by run_id, hash) o
+        join (
+          select hash, array_agg(event order by event) as events
+          from unnest(p_keys_event, p_hashes) as t(event, hash)
+          group by hash
+        ) k on k.hash = o.hash
+        left join (select run_id, count(*) as events from unnest(v_runs) as run_id group by run_id) given on given.run_id = o.run_id
+      ) e
+      where not exists (select from unnest(v_runs, v_events) as t(run_id, event) where t.run_id = e.run_id and t.event = e.event)
+    ), pairs as (
+      select w.run_id, w.key, e.event, w.opened_at, w.ord, count(*) over (partition by w.run_id, e.event) as wanted
+      from open_waits w
+      join left_over e on e.run_id = w.run_id and e.hash = w.hash and e.rank = w.rank
+    )
+    select array_agg(run_id order by event, run_id), array_agg(key order by event, run_id), array_agg(event order by event, run_id)
+    into v_next_runs, v_next_keys, v_next_events
     from (
-      select run_id, key, hash, opened_at, ord, count(*) over (partition by run_id) as of_run
-      from stepwell.waits
-      where ws = p_ws and run_id = any(v_woken) and hash = any(v_now_hashes)
-    ) w
-    join (
-      select hash, array_agg(event order by event) as events
-      from unnest(p_keys_event, p_hashes) as t(event, hash)
-      group by hash
-    ) k on k.hash = w.hash
-  ) pairs;
-  if v_distinct < cardinality(v_runs) then
-    select * into v_runs, v_keys, v_events from stepwell.assign_pairs(v_runs, v_keys, v_events);
-  end if;
-  return stepwell.take_waits(p_ws, v_woken, coalesce(v_runs, '{}'), coalesce(v_keys, '{}'), false,
+      select distinct on (run_id, event) run_id, key, event
+      from (select *, min(event) filter (where wanted > 1) over (partition by run_id) as contested from pairs) p
+      where contested is null or event <= contested
+      order by run_id, event, opened_at, ord
+    ) next;
+    exit when v_next_runs is null;
+    v_runs := v_runs || v_next_runs;
+    v_keys := v_keys || v_next_keys;
+    v_events := v_events || v_next_events;
+  end loop;
+  return stepwell.take_waits(p_ws, v_woken, v_runs, v_keys, false,
     array(select p_event_ids[e] from unnest(v_events) with ordinality as t(e, i) order by i),
     array(select p_events[e] from unnest(v_events) with ordinality as t(e, i) order by i));
-end $$;
-
--- Of pairs in order of preference, keeps those whose wait is still free and whose event has no wait of that run yet.
-create function stepwell.assign_pairs(
-  inout p_runs uuid[], inout p_keys text[], inout p_events int[]
-) language plpgsql as $$
-declare
-  v_runs uuid[] := '{}';
-  v_keys text[] := '{}';
-  v_events int[] := '{}';
-  v_taken jsonb := '{}';
-  v_wait text;
-  v_event text;
-begin
-  for i in 1..cardinality(p_runs) loop
-    v_wait := 'w' || p_runs[i] || p_keys[i];
-    v_event := 'e' || p_runs[i] || p_events[i];
-    continue when v_taken ? v_wait or v_taken ? v_event;
-    v_taken := v_taken || jsonb_build_object(v_wait, 1, v_event, 1);
-    v_runs := v_runs || p_runs[i];
-    v_keys := v_keys || p_keys[i];
-    v_events := v_events || p_events[i];
-  end loop;
-  p_runs := v_runs;
-  p_keys := v_keys;
-  p_events := v_events;
 end $$;
 
 -- Gives waits that were just opened the earliest event that their run could have missed: accepted since the run began,
@@ -207,38 +218,58 @@ declare
   v_total int := 0;
 begin
   loop
-    -- event_keys has its own primary key for this; the checks run only for events that match
+    -- event_keys has its own primary key for this; the checks run only for events that match. The n-th event that a run
+    -- has missed under a hash goes to its n-th wait for it. An event that fits several goes to the one asked for first,
+    -- and those behind the one that lost it look again.
+    with open_waits as (
+      select w.i, r.id as run_id, w.key, w.hash, r.created_at, row_number() over (partition by r.id, w.hash order by w.i) as rank
+      from unnest(p_wait_run, p_wait_key, p_wait_hash) with ordinality as w(run, key, hash, i)
+      cross join lateral (
+        select runs.id, runs.created_at from stepwell.runs
+        where runs.ws = p_ws and runs.id = p_run_id[w.run] and p_ok[w.run] and w.hash is not null
+        offset 0
+      ) r
+      cross join lateral (
+        select from stepwell.waits
+        where waits.ws = p_ws and waits.run_id = r.id and waits.key = w.key and waits.kind = 'event'
+        offset 0
+      ) still_open
+    ), early as (
+      select o.run_id, o.hash, k.event_id, k.received_at,
+        row_number() over (partition by o.run_id, o.hash order by k.received_at, k.event_id) as rank
+      from (
+        select run_id, hash, min(created_at) as created_at, count(*) as wanted from open_waits group by run_id, hash
+      ) o
+      cross join lateral (
+        select k.event_id, k.received_at
+        from stepwell.event_keys k
+        where k.ws = p_ws and k.hash = o.hash and k.received_at >= o.created_at
+          and not stepwell.has_event(p_ws, o.run_id, k.event_id)
+          -- a fan-out on its way is for the wait that was opened before it
+          and not exists (
+            select from stepwell.fanouts f
+            join stepwell.waits older on older.ws = p_ws and older.run_id = o.run_id and older.hash = f.hash
+              and older.opened_at <= f.received_at
+            where f.ws = p_ws and f.hash = k.hash and f.received_at = k.received_at and f.event_id = k.event_id)
+        order by k.received_at, k.event_id
+        limit o.wanted
+      ) k
+    ), pairs as (
+      select o.i, o.run_id, o.key, e.event_id, e.received_at, row_number() over (partition by o.run_id, e.event_id order by o.i) as place
+      from open_waits o
+      join early e on e.run_id = o.run_id and e.hash = o.hash and e.rank = o.rank
+    )
     select array_agg(run_id order by e.received_at, e.id), array_agg(key order by e.received_at, e.id),
       array_agg(e.id order by e.received_at, e.id),
       array_agg(stepwell.event_json(e.wire_id, e.name, e.data, e.ts) order by e.received_at, e.id)
     into v_runs, v_keys, v_ids, v_data
-    from (
-      select distinct on (found.run_id, found.event_id) found.*
-      from (
-        select w.i, p_run_id[w.run] as run_id, w.key, early.event_id, early.received_at
-        from unnest(p_wait_run, p_wait_key, p_wait_hash) with ordinality as w(run, key, hash, i)
-        join stepwell.runs r on r.ws = p_ws and r.id = p_run_id[w.run]
-        cross join lateral (
-          select k.event_id, k.received_at
-          from stepwell.event_keys k
-          where k.ws = p_ws and k.hash = w.hash and k.received_at >= r.created_at
-            and not stepwell.has_event(p_ws, r.id, k.event_id)
-            -- a fan-out on its way is for the wait that was opened before it
-            and not exists (
-              select from stepwell.fanouts f
-              join stepwell.waits older on older.ws = p_ws and older.run_id = r.id and older.hash = f.hash
-                and older.opened_at <= f.received_at
-              where f.ws = p_ws and f.hash = k.hash and f.received_at = k.received_at and f.event_id = k.event_id)
-          order by k.received_at, k.event_id
-          limit 1
-        ) early
-        where p_ok[w.run] and w.hash is not null
-          and exists (select from stepwell.waits open
-            where open.ws = p_ws and open.run_id = r.id and open.key = w.key and open.kind = 'event')
-      ) found
-      order by found.run_id, found.event_id, found.i
-    ) first
-    join stepwell.events e on e.ws = p_ws and e.id = first.event_id and e.received_at = first.received_at;
+    from (select *, min(i) filter (where place > 1) over (partition by run_id) as lost from pairs) p
+    cross join lateral (
+      select id, received_at, wire_id, name, ts, data from stepwell.events
+      where ws = p_ws and id = p.event_id and received_at = p.received_at
+      offset 0
+    ) e
+    where p.place = 1 and (p.lost is null or p.i < p.lost);
     exit when v_runs is null;
     perform stepwell.wake(p_ws, v_runs);
     v_total := v_total + stepwell.take_waits(p_ws, v_runs, v_runs, v_keys, false, v_ids, v_data);
@@ -249,7 +280,9 @@ end $$;
 -- One batch of one fan-out: gives the oldest event in the list to up to p_limit waits that were open before it.
 -- Returns how many it woke and whether more is to do.
 create function stepwell.walk_fanouts(p_ws int, p_limit int, out woken int, out more boolean)
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
 declare
   v_fanout stepwell.fanouts;
   v_event stepwell.events;

@@ -11,7 +11,9 @@ create function stepwell.ingest(
   p_run_id uuid[], p_run_event int[], p_run_function text[],
   p_max_wakes int,
   out stale boolean, out known_event int[], out known_runs text[]
-) language plpgsql as $$
+) language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
 declare
   v_fresh boolean[];
 begin
@@ -25,8 +27,9 @@ begin
     select array_agg(e.i::int order by e.i), array_agg(array_to_string(k.run_ids, ',') order by e.i)
     into known_event, known_runs
     from unnest(p_event_wire_id) with ordinality as e(wire_id, i)
-    join stepwell.event_ids k on k.ws = p_ws and k.own_id = e.wire_id
-    where not v_fresh[e.i];
+    cross join lateral (
+      select run_ids from stepwell.event_ids where ws = p_ws and own_id = e.wire_id and not v_fresh[e.i] offset 0
+    ) k;
   end if;
   perform stepwell.accept_events(p_ws, v_fresh, p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data,
     p_key_event, p_key_hash, p_run_id, p_run_event, p_run_function, p_max_wakes);

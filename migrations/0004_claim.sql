@@ -13,7 +13,9 @@ language sql as $$
     select a.*, r.first_seq, r.turn
     from arrived a
     join unnest(p_runs, p_seqs, p_turns) as r(id, first_seq, turn) on r.id = a.run_id
-    join stepwell.runs on runs.ws = p_ws and runs.id = a.run_id and runs.generation = a.generation
+    cross join lateral (
+      select from stepwell.runs where runs.ws = p_ws and runs.id = a.run_id and runs.generation = a.generation offset 0
+    ) alive
   )
   insert into stepwell.journal as j (ws, run_id, generation, seq, turn, at, type, key, settles, event_id, data)
   select p_ws, run_id, generation,
@@ -31,7 +33,9 @@ returns table (
   run_id uuid, function text, generation int, turn int, trouble text, version bigint, now_ms double precision,
   ready_at timestamptz, seq int, entry_turn int, at timestamptz, type text, key text, saw int, data text
 )
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
 declare
   v_runs uuid[];
   v_version bigint;
@@ -68,16 +72,22 @@ begin
   return query
     select r.id, r.function, r.generation, r.turns_settled + 1, r.trouble, v_version, v_now_ms,
       q.ready_at, j.seq, j.turn, j.at, j.type, j.key, j.saw, j.data
-    from stepwell.queue q
-    join stepwell.runs r on r.ws = p_ws and r.id = q.run_id
-    join stepwell.journal j on j.ws = p_ws and j.run_id = r.id and j.generation = r.generation
-    where q.ws = p_ws and q.run_id = any(v_runs)
+    from unnest(v_runs) as claimed(id)
+    cross join lateral (select * from stepwell.queue where ws = p_ws and queue.run_id = claimed.id offset 0) q
+    cross join lateral (select * from stepwell.runs where ws = p_ws and runs.id = claimed.id offset 0) r
+    cross join lateral (
+      select * from stepwell.journal
+      where ws = p_ws and journal.run_id = r.id and journal.generation = r.generation
+      offset 0
+    ) j
     order by q.ready_at, q.run_id, j.seq;
 end $$;
 
 -- Resumes runs whose waits are due. One process at a time per workspace. `next_ms`: until the next one, null for none.
 create function stepwell.fire_timers(p_ws int, p_limit int, out fired int, out next_ms double precision)
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
 declare
   -- not in the statement: an index does not serve a comparison with a function that may change from row to row
   v_now timestamptz := clock_timestamp();
@@ -104,16 +114,20 @@ begin
   from stepwell.waits where ws = p_ws and due_at is not null order by due_at limit 1;
 end $$;
 
--- Frees the runs of workers without a heartbeat for p_lease_ms, and forgets those workers.
+-- Frees the runs of workers without a heartbeat for p_lease_ms.
 create function stepwell.reap(p_ws int, p_lease_ms double precision) returns int
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
 declare
   v_dead uuid[];
   v_freed int;
 begin
-  -- served by queue_owned
+  -- served by queue_owned; the comparison says no more than `is not null`, but makes this index the one to take
   v_dead := array(
-    select o.owner from (select distinct owner from stepwell.queue where ws = p_ws and owner is not null) o
+    select o.owner from (
+      select distinct owner from stepwell.queue where ws = p_ws and owner >= '00000000-0000-0000-0000-000000000000'
+    ) o
     where not exists (
       select from stepwell.workers w
       where w.id = o.owner and w.heartbeat_at > clock_timestamp() - make_interval(secs => p_lease_ms / 1000)));
@@ -133,7 +147,9 @@ end $$;
 
 -- Hands back everything that one worker holds: at the end of a drain.
 create function stepwell.release(p_ws int, p_worker uuid) returns int
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
 declare
   v_freed int;
 begin

@@ -17,15 +17,17 @@ create function stepwell.advance(
   p_run_id uuid[], p_run_token bigint[], p_run_generation int[], p_run_turn int[], p_run_seq int[], p_run_step text[],
   p_run_trouble text[], p_run_resend_ms double precision[], p_run_clear boolean[],
   p_run_state text[], p_run_attempts int[], p_run_output text[], p_run_error text[],
-  p_run_outcome text[], p_run_ready timestamptz[], p_run_sent real[], p_run_first_byte real[], p_run_ended real[], p_run_replay real[],
+  p_run_outcome text[], p_run_ready timestamptz[], p_run_sent double precision[], p_run_first_byte double precision[], p_run_ended double precision[], p_run_replay double precision[],
   p_entry_run int[], p_entry_type text[], p_entry_key text[], p_entry_saw int[], p_entry_settles boolean[],
-  p_entry_started real[], p_entry_duration real[], p_entry_data text[],
+  p_entry_started double precision[], p_entry_duration double precision[], p_entry_data text[],
   p_wait_run int[], p_wait_key text[], p_wait_kind text[], p_wait_due timestamptz[], p_wait_event text[], p_wait_hash uuid[],
   p_version bigint, p_sent_run int[], p_sent_event int[],
   p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
   p_key_event int[], p_key_hash uuid[], p_start_id uuid[], p_start_event int[], p_start_function text[], p_max_wakes int
 ) returns table (run int, status text, next_seq int, now timestamptz, entry_seq int, entry_type text, entry_key text, entry_data text)
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
 #variable_conflict use_column
 declare
   v_now timestamptz;
@@ -113,7 +115,7 @@ begin
         v_late := true;
         select array_agg(coalesce(q.again, false) order by r.i) into v_again
         from unnest(p_run_id) with ordinality as r(id, i)
-        left join stepwell.queue q on q.ws = p_ws and q.run_id = r.id;
+        left join lateral (select again from stepwell.queue where ws = p_ws and run_id = r.id offset 0) q on true;
       end if;
     end if;
   end if;

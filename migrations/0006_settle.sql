@@ -6,7 +6,7 @@ create function stepwell.settle(
   p_run_id uuid[], p_run_generation int[], p_run_turn int[], p_run_step text[],
   p_run_trouble text[], p_run_resend_ms double precision[], p_run_clear boolean[],
   p_run_state text[], p_run_attempts int[], p_run_output text[], p_run_error text[],
-  p_run_outcome text[], p_run_ready timestamptz[], p_run_sent real[], p_run_first_byte real[], p_run_ended real[], p_run_replay real[]
+  p_run_outcome text[], p_run_ready timestamptz[], p_run_sent double precision[], p_run_first_byte double precision[], p_run_ended double precision[], p_run_replay double precision[]
 ) returns void
 language plpgsql as $$
 declare
@@ -42,9 +42,9 @@ begin
   end if;
 
   if 'trouble' = any(p_run_step) then
-    update stepwell.runs r set trouble = t.trouble
-    from unnest(p_run_id, p_run_step, p_run_trouble, p_ok) as t(id, step, trouble, ok)
-    where r.ws = p_ws and r.id = t.id and t.ok and t.step = 'trouble';
+    update stepwell.runs set trouble = p_run_trouble[array_position(p_run_id, id)]
+    where ws = p_ws and id = any(array(
+      select t.id from unnest(p_run_id, p_run_step, p_ok) as t(id, step, ok) where t.ok and t.step = 'trouble'));
     insert into stepwell.waits (ws, run_id, key, generation, kind, due_at, opened_at)
     select p_ws, t.id, '', t.generation, 'resend', p_now + make_interval(secs => t.resend_ms / 1000), p_now
     from unnest(p_run_id, p_run_generation, p_run_step, p_run_resend_ms, p_ok) as t(id, generation, step, resend_ms, ok)

@@ -14,7 +14,9 @@ end $$;
 
 -- Replaces a workspace's url and functions, and lets runs that wait for the app try again at once.
 create function stepwell.save_app(p_ws int, p_url text, p_ids text[], p_triggers text[]) returns void
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
 begin
   -- locks the workspace, so that two syncs do not mix
   update stepwell.workspaces set url = p_url, version = version + 1 where ws = p_ws;

@@ -71,18 +71,18 @@ export function createEngine(options: EngineOptions): Engine {
   const catalogs = new Catalogs(pools.read)
   const shapes = new Shapes(pools.upkeep, catalogs)
   const held = new HeldRuns()
-  const newUuid = createUuid7({ now: Date.now, random: randomBytes })
-  const workerId = newUuid() as WorkerId
-  const { callApp, close: closeCalls } = createCallApp()
+  const { callApp, close: closeCalls } = createCallApp({ turnsAtOnce: settings.capacity })
   /** What to add to our clock to get the database's. */
   let clockOffsetMs = 0
+  const nowMs = () => Date.now() + clockOffsetMs
+  const newUuid = createUuid7({ now: nowMs, random: randomBytes })
+  const workerId = newUuid() as WorkerId
   let worker: Worker | null = null
   let stops: (() => Promise<void>)[] = []
   let isDraining = false
   let tellOthers: (ws: WorkspaceId) => void = () => {}
   let timers: { wakeIn(ms: number): void } | null = null
 
-  const nowMs = () => Date.now() + clockOffsetMs
   const wake = (ws: WorkspaceId) => {
     worker?.wake(ws)
     tellOthers(ws)
@@ -97,6 +97,7 @@ export function createEngine(options: EngineOptions): Engine {
     held,
     newUuid,
     dice: Math.random,
+    log,
     wake,
     wakeAt,
     onSettled: options.onSettled,

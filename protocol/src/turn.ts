@@ -43,7 +43,7 @@ export interface Report {
 }
 
 /**
- * - `running`: more reports of this turn follow. The only state that a `ReportBatch` may hold, besides those below.
+ * - `running`: more reports of this turn follow: the state of every report in a `ReportBatch`, and of no response.
  * - `continue`: the turn is over and the next one should follow at once.
  * - `waiting`: the turn is over; every branch of the handler waits for something that the journal knows to be open.
  * - `done`: the turn is over and its last op is `finish` or `fail`.

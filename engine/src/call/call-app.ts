@@ -44,7 +44,8 @@ export type CallApp = <Kind extends AppCall['kind']>(
   call: AppCall & { kind: Kind },
 ) => Promise<Exclude<AppOutcome, { kind: Kind extends 'turn' ? 'description' : 'report' }>>
 
-const CONNECTIONS_PER_APP = 256
+/** For describes: they wait for no turn. */
+const DESCRIBES_AT_ONCE = 4
 const KEEP_ALIVE_MS = 30_000
 const CONNECT_TIMEOUT_MS = 5_000
 /** How often the time-out looks at the clock. */
@@ -52,23 +53,32 @@ const WATCH_MS = 250
 /** How much of a wrong answer is shown. */
 const EXCERPT_CHARS = 120
 
-/** A caller with its own connections; `close` waits for none of them. */
-export function createCallApp(): { callApp: CallApp; close: () => Promise<void> } {
-  const agent = new Agent({
-    connections: CONNECTIONS_PER_APP,
+/** A caller with its own connections, one for each turn at once, so that none waits for another; `close` waits for none. */
+export function createCallApp(options: { turnsAtOnce: number }): { callApp: CallApp; close: () => Promise<void> } {
+  const agents = { turn: createAgent(options.turnsAtOnce), describe: createAgent(DESCRIBES_AT_ONCE) }
+  async function callApp(call: AppCall): Promise<AppOutcome> {
+    const firstByte = { atMs: null as number | null }
+    const outcome = await send(agents[call.kind], call, firstByte)
+    return { ...outcome, firstByteAtMs: firstByte.atMs }
+  }
+  // The kind of the answer follows from the kind of the call: readAnswer parses by it.
+  return {
+    callApp: callApp as CallApp,
+    close: async () => {
+      await Promise.all(Object.values(agents).map(agent => agent.destroy()))
+    },
+  }
+}
+
+function createAgent(connections: number): Agent {
+  return new Agent({
+    connections,
     keepAliveTimeout: KEEP_ALIVE_MS,
     connect: { timeout: CONNECT_TIMEOUT_MS },
     // An app may be silent for as long as it reports; the watch below decides, and not undici.
     headersTimeout: 0,
     bodyTimeout: 0,
   })
-  async function callApp(call: AppCall): Promise<AppOutcome> {
-    const firstByte = { atMs: null as number | null }
-    const outcome = await send(agent, call, firstByte)
-    return { ...outcome, firstByteAtMs: firstByte.atMs }
-  }
-  // The kind of the answer follows from the kind of the call: readAnswer parses by it.
-  return { callApp: callApp as CallApp, close: () => agent.destroy() }
 }
 
 type Outcome = { kind: 'report'; report: Report } | { kind: 'description'; description: Description } | Refusal

@@ -6,6 +6,7 @@
  * A decision is a list of changes that ends with exactly one `settle`. The store writes the list in one transaction,
  * fenced by the run's token, or not at all.
  */
+
 import {
   type ErrorCode,
   type Json,
@@ -17,10 +18,12 @@ import {
   type WireError,
 } from '@stepwell/protocol'
 import { assertNever } from './assert-never.ts'
+import { byteLength } from './byte-length.ts'
 import type { Change, RecordChange, SettleChange } from './change.ts'
 import { runFailure } from './errors.ts'
 import type { Happening } from './happening.ts'
 import { resendDelayMs, retryDelayMs } from './retry.ts'
+import { sentEventId } from './sent-event-id.ts'
 import { hasOpenKey, type Snapshot } from './snapshot.ts'
 
 /** What to write because `happening` happened to the leased run that `snapshot` describes. Never throws. */
@@ -28,6 +31,8 @@ export function decide(snapshot: Snapshot, happening: Happening, dice: () => num
   switch (happening.kind) {
     case 'report':
       return decideReport(snapshot, happening.report, dice)
+    case 'over_limit':
+      return [failed(happening.error)]
     case 'no_answer':
       return [resend(snapshot, happening.code, happening.message, happening.dice)]
     default:
@@ -83,7 +88,7 @@ function decideOp(snapshot: Snapshot, op: Exclude<Op, { op: 'finish' | 'fail' }>
       // An id from the run, its generation and the key: sent again after a crash it is still the same event.
       const events = op.events.map((event, index) => ({
         ...event,
-        id: event.id ?? `${snapshot.runId}:${snapshot.generation}:${op.key}:${index}`,
+        id: event.id ?? sentEventId(snapshot, op.key, index),
       }))
       return [
         { kind: 'send_events', key: op.key, events },
@@ -100,7 +105,7 @@ function decideStep(snapshot: Snapshot, op: StepOp, earlierAttempts: number, dic
   const attempt = earlierAttempts + 1
   if (op.error === undefined) {
     const output = jsonText(op.output)
-    if (output === null || Buffer.byteLength(output) <= LIMITS.stepOutputBytes)
+    if (byteLength(output) <= LIMITS.stepOutputBytes)
       return [{ ...record('step_completed', op, true, output), ...times }]
     const message = `The output of step "${op.key}" is larger than ${LIMITS.stepOutputBytes} bytes. Store it elsewhere and return where.`
     const error = runFailure('step_output_too_large', message)
@@ -170,12 +175,13 @@ function jsonText(value: Json | undefined): string | null {
   return value === undefined ? null : JSON.stringify(value)
 }
 
-function limitFailure(snapshot: Snapshot, changes: Change[]): WireError | null {
+/** The error of a run that would hold more than a run may, with these changes; null when it is fine. */
+export function limitFailure(snapshot: Snapshot, changes: Change[]): WireError | null {
   let bytes = snapshot.journalBytes
   let keys = snapshot.keys.size
   for (const change of changes) {
     if (change.kind !== 'record') continue
-    bytes += change.data?.length ?? 0
+    bytes += byteLength(change.data)
     if (!snapshot.keys.has(change.key)) keys += 1
   }
   if (keys > LIMITS.stepsPerRun)

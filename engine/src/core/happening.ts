@@ -1,9 +1,11 @@
-import type { ErrorCode, Report } from '@stepwell/protocol'
+import type { ErrorCode, Report, WireError } from '@stepwell/protocol'
 
 /** The closed list of things that can move a leased run. */
 export type Happening =
   /** The app reported, during the turn or as its response. */
   | { kind: 'report'; report: Report; isResponse: boolean }
+  /** What has reached the run is more than a run may hold: no app will be asked to take it. */
+  | { kind: 'over_limit'; error: WireError }
   /** The app did not answer as it should. `dice` is a random number from 0 to 1. */
   | { kind: 'no_answer'; code: ErrorCode; message: string; dice: number }
 

@@ -45,6 +45,8 @@ export function applyEntry(
       snapshot.attempts += 1
       return void snapshot.keys.set(entry.key, { kind: 'step', state: 'open', attempts: attempts + 1 })
     case 'step_due':
+      // A back-off that ended after the step was settled by an earlier attempt means nothing.
+      if (known?.state === 'settled') return
       return void snapshot.keys.set(entry.key, { kind: 'step', state: 'due', attempts })
     case 'sleep_started':
       return void snapshot.keys.set(entry.key, { kind: 'sleep', state: 'open', attempts: 0 })

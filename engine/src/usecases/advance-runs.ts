@@ -7,12 +7,14 @@
  * the reconciling loop, and the next claim reads what is true.
  */
 
+import { byteLength } from '../core/byte-length.ts'
 import type { Change, RecordChange, SettleChange } from '../core/change.ts'
 import { decide } from '../core/decide.ts'
 import { EngineError } from '../core/errors.ts'
 import type { Happening } from '../core/happening.ts'
 import type { WorkspaceId } from '../core/ids.ts'
 import { applyEntry } from '../core/snapshot.ts'
+import type { Log } from '../log.ts'
 import { type Advance, type Advanced, advance, advanceAndSend, type DeliveredEntry } from '../store/advance.ts'
 import { isDatabaseAway, isSqlState, type Sql } from '../store/db.ts'
 import type { Catalogs } from './catalogs.ts'
@@ -28,6 +30,7 @@ export interface AdvanceDeps {
   held: HeldRuns
   newUuid: () => string
   dice: () => number
+  log: Log
   /** Runs of the workspace may have become runnable. */
   wake: (ws: WorkspaceId) => void
   /** A wait of the workspace is due then, by the database's clock. */
@@ -40,6 +43,8 @@ export interface AdvanceDeps {
 export type AdvanceResult =
   | { status: 'ok'; isSettled: boolean; nowMs: number; entries: NewEntry[] }
   | { status: 'stale' }
+  /** The database refused this report; nothing of it was written, and the turn is over. */
+  | { status: 'refused'; message: string }
 
 export interface NewEntry {
   seq: number
@@ -90,15 +95,36 @@ export function createAdvanceRun(deps: AdvanceDeps): AdvanceRun {
       const advanced = await bufferOf(run.ws).add(itemOf(run, happening, changes))
       return applyToMemory(deps, run, changes, advanced)
     } catch (error) {
-      deps.held.drop(run)
-      throw new EngineError(
-        'unavailable',
-        503,
-        'The database did not take the report. The turn is given up and sent again.',
-        {},
-        { cause: error },
-      )
+      if (isDatabaseAway(error) || happening.kind !== 'report') return giveUp(deps, run, error)
+      return refuse(deps, bufferOf(run.ws), run, error)
     }
+  }
+}
+
+/** The database does not say whether it wrote. */
+function giveUp(deps: AdvanceDeps, run: HeldRun, cause: unknown): never {
+  deps.held.drop(run)
+  const message = 'The database did not take the report. The turn is given up and sent again.'
+  throw new EngineError('unavailable', 503, message, {}, { cause })
+}
+
+/** The database refused what this one report holds: the run says so and is sent again later, and no other run suffers. */
+async function refuse(
+  deps: AdvanceDeps,
+  buffer: GroupCommit<Item, Advanced>,
+  run: HeldRun,
+  cause: unknown,
+): Promise<AdvanceResult> {
+  deps.log.error({ runId: run.wireId, err: cause }, 'the database refused a report')
+  const message = 'The app reported something that cannot be stored. The log of the engine says what.'
+  const happening = { kind: 'no_answer', code: 'app_body_invalid', message, dice: deps.dice() } as const
+  const changes = decide(run.snapshot, happening, deps.dice)
+  try {
+    const advanced = await buffer.add(itemOf(run, happening, changes))
+    applyToMemory(deps, run, changes, advanced)
+    return { status: 'refused', message }
+  } catch (error) {
+    return giveUp(deps, run, error)
   }
 }
 
@@ -115,11 +141,11 @@ function itemOf(run: HeldRun, happening: Happening, changes: Change[]): Item {
   let executions = 0
   for (const change of changes) {
     if (change.kind !== 'record') continue
-    bytes += change.data?.length ?? 0
+    bytes += byteLength(change.data)
     if (change.type === 'step_completed' || change.type === 'step_failed' || change.type === 'step_retrying')
       executions += 1
   }
-  const isEnd = happening.kind === 'no_answer' || happening.isResponse
+  const isEnd = happening.kind !== 'report' || happening.isResponse
   return {
     run,
     bytes,
@@ -196,7 +222,7 @@ function applyToMemory(deps: AdvanceDeps, run: HeldRun, changes: Change[], advan
   const recorded = changes.filter(change => change.kind === 'record')
   const entries = orderEntries(advanced.firstSeq, recorded, advanced.delivered)
   for (const entry of entries)
-    applyEntry(run.snapshot, { type: entry.type, key: entry.key, dataBytes: entry.data?.length ?? 0 })
+    applyEntry(run.snapshot, { type: entry.type, key: entry.key, dataBytes: byteLength(entry.data) })
   run.nextSeq += entries.length
   const settle = changes.at(-1)
   const isSettled = settle?.kind === 'settle' && settle.step !== 'running'

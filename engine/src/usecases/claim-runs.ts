@@ -1,8 +1,10 @@
 /*
  * Takes runs from the queue: one statement leases them, moves what has arrived into their journals, and reads them.
  */
+
 import { randomBytes } from 'node:crypto'
 import { encodeId } from '@stepwell/protocol'
+import { byteLength } from '../core/byte-length.ts'
 import type { Catalog } from '../core/catalog.ts'
 import type { Trouble } from '../core/happening.ts'
 import type { Token, WorkerId, WorkspaceId } from '../core/ids.ts'
@@ -54,7 +56,7 @@ function holdRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
     journalBytes: 0,
   }
   for (const entry of row.journal)
-    applyEntry(snapshot, { type: entry.type, key: entry.key, dataBytes: entry.data?.length ?? 0 })
+    applyEntry(snapshot, { type: entry.type, key: entry.key, dataBytes: byteLength(entry.data) })
   const nowMonotonicMs = performance.now()
   return {
     catalog,

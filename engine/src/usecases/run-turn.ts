@@ -4,6 +4,7 @@
  */
 import type { Report } from '@stepwell/protocol'
 import type { CallApp } from '../call/call-app.ts'
+import { limitFailure } from '../core/decide.ts'
 import type { Happening } from '../core/happening.ts'
 import type { AdvanceRun } from './advance-runs.ts'
 import type { Leased } from './claim-runs.ts'
@@ -46,6 +47,8 @@ async function sendAndRecord(deps: RunTurnDeps, leased: Leased): Promise<void> {
 
 async function dispatch(deps: RunTurnDeps, leased: Leased): Promise<Happening> {
   const { run } = leased
+  const error = limitFailure(run.snapshot, [])
+  if (error !== null) return { kind: 'over_limit', error }
   if (run.catalog.url === null) {
     return noAnswer(
       deps,
@@ -53,7 +56,8 @@ async function dispatch(deps: RunTurnDeps, leased: Leased): Promise<Happening> {
       `No app has registered for ${run.catalog.name} yet, so "${run.function}" cannot run. Start the app, or name it with -u.`,
     )
   }
-  run.sentMs = performance.now() - run.claimedAtMonotonicMs
+  run.lastSignAtMonotonicMs = performance.now()
+  run.sentMs = run.lastSignAtMonotonicMs - run.claimedAtMonotonicMs
   const outcome = await deps.callApp({
     catalog: run.catalog,
     kind: 'turn',

@@ -33,6 +33,11 @@ async function takeReport(deps: TakeReportsDeps, catalog: Catalog, report: Repor
       report,
       `It is about turn ${report.turn} of generation ${report.generation}; the turn is ${run.turn} of ${run.snapshot.generation}.`,
     )
+  if (report.state !== 'running')
+    return malformed(
+      report,
+      `It says "${report.state}": a turn is settled by its response, reports are about turns that run.`,
+    )
   run.lastSignAtMonotonicMs = performance.now()
   if (run.last !== null && report.n === run.last.n) return run.last.ack
   const expected = (run.last?.n ?? 0) + 1
@@ -52,6 +57,7 @@ async function apply(deps: TakeReportsDeps, run: HeldRun, report: Report): Promi
   if (report.replayMs !== undefined) run.replayMs = report.replayMs
   const result = await deps.advanceRun(run, { kind: 'report', report, isResponse: false })
   if (result.status === 'stale') return stale(report)
+  if (result.status === 'refused') return malformed(report, result.message)
   const own = new Set(report.ops.flatMap(op => (op.op === 'step' ? [op.key] : [])))
   const at = new Date(result.nowMs).toISOString()
   const entries = result.entries.map(entry => ackEntry(entry, run.turn, at, own))

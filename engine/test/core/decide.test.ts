@@ -197,6 +197,33 @@ test('events that are sent get ids of their run and key, so that sending again i
   })
 })
 
+test('an event of a step with a long id still has an id of lawful length', () => {
+  const op: Op = { op: 'send', key: 'k'.repeat(256), saw: 1, events: [{ name: 'a' }] }
+
+  const [send] = decideReport(aSnapshot(), [op])
+
+  expect(send).toMatchObject({ kind: 'send_events' })
+  if (send?.kind === 'send_events') expect(send.events[0]?.id.length).toBeLessThanOrEqual(256)
+})
+
+test('a back-off that ends after its step was settled changes nothing', () => {
+  const snapshot = aSnapshot({ keys: new Map([['charge', { kind: 'step', state: 'settled', attempts: 2 }]]) })
+
+  applyEntry(snapshot, { type: 'step_due', key: 'charge', dataBytes: 0 })
+
+  expect(decideReport(snapshot, [aStep({ attempt: 3, output: 'again' })])).toEqual([
+    { kind: 'settle', step: 'running' },
+  ])
+})
+
+test('a run that holds more than a run may is ended without asking an app', () => {
+  const error = { name: 'StepwellError', code: 'journal_too_large', message: 'too large' }
+
+  expect(decide(aSnapshot(), { kind: 'over_limit', error }, HALF)).toEqual([
+    { kind: 'settle', step: 'done', state: 'failed', output: null, error: JSON.stringify(error) },
+  ])
+})
+
 describe('the end', () => {
   test('of a handler that returned completes the run', () => {
     expect(decideReport(aSnapshot(), [{ op: 'finish', output: { ok: true } }], 'done')).toEqual([

@@ -39,12 +39,14 @@ test('1,000 runs on two engines: each runs once, and both take part', async () =
 test('when one engine is killed in the middle, the other takes over within the lease', async () => {
   const runs = await sendRuns('takeover', 1_000)
   await waitUntil('some are done', async () => (await stack.countCompleted(runs)) > 100)
+  await waitUntil('both hold runs', async () => (await countHolders()) === 2)
 
   await stack.kill('engine')
   const killedAt = performance.now()
+  await waitUntil('the dead engine holds nothing', async () => (await countHolders()) <= 1)
+  // A lease of one second, looked at every quarter of it; the rest is what a busy machine may add.
+  expect(performance.now() - killedAt).toBeLessThan(4_000)
   await waitUntil('all are completed', async () => (await stack.countCompleted(runs)) === 1_000)
 
-  // A lease of one second, looked at every quarter of it, and the work itself.
-  expect(performance.now() - killedAt).toBeLessThan(15_000)
   expect(await stack.look(sql => sql`select * from stepwell.check_invariants()`)).toEqual([])
 })

@@ -188,3 +188,31 @@ test('an event with an id of its own starts a run once, and answers the same bot
   await system.client.send({ name: 'answered', data: { id: 77_777, text: 'x' } })
   await system.waitForState(first[0]?.runs[0] ?? '', 'completed')
 })
+
+test.each(['before', 'after'] as const)(
+  '300 events that come %s the 300 parallel waits of one run each wake one',
+  async when => {
+    const fanIn = createFunction({
+      id: 'fan-in',
+      trigger: { event: 'fan-in' },
+      handler: async ({ step }) => {
+        if (when === 'before') await step.waitForEvent('begin', { event: 'fan-in.begin' })
+        const parts = await Promise.all(
+          Array.from({ length: 300 }, (_, n) =>
+            step.waitForEvent(`part ${n}`, { event: `part.${when}`, match: { job: 1 } }),
+          ),
+        )
+        return parts.map(part => part?.data.n)
+      },
+    })
+    await system.serveApp([fanIn])
+    const [sent] = await system.client.send({ name: 'fan-in' })
+    const id = sent?.runs[0] ?? ''
+    await system.waitForState(id, 'waiting')
+
+    await system.client.send(Array.from({ length: 300 }, (_, n) => ({ name: `part.${when}`, data: { job: 1, n } })))
+    await system.client.send({ name: 'fan-in.begin' })
+
+    expect((await system.waitForState(id, 'completed')).output).toEqual(Array.from({ length: 300 }, (_, n) => n))
+  },
+)

@@ -281,3 +281,49 @@ test('a report that nests too deep is refused, and a response that does is no an
 
   expect((await system.journal(run)).map(entry => entry.type)).toEqual(['run_started'])
 })
+
+test('a report by POST that would settle the turn is refused: that is the response’s to do', async () => {
+  const { run, open } = await startTurn()
+
+  const { acks } = await post([reportFor(open.turn, { state: 'done', ops: [{ op: 'finish' }] })])
+  open.respond({ state: 'done', ops: [{ op: 'finish', output: 'by the response' }] })
+
+  expect(acks).toMatchObject([{ status: 422, code: 'body_invalid' }])
+  expect((await system.waitForState(run, 'completed')).output).toBe('by the response')
+})
+
+test('a run whose journal is larger than a run may hold fails by name, whatever made it so large', async () => {
+  const { run, open } = await startTurn()
+  // 3 bytes each in UTF-8: 11 of them are over the limit, by characters they would not be.
+  const large = '漢'.repeat(349_000)
+  for (let n = 1; n <= 40; n += 1) {
+    const { acks } = await post([reportFor(open.turn, { n, ops: [aStep(`large ${n}`, { output: large })] })])
+    if (acks[0]?.status !== 200) break
+  }
+
+  expect(await system.waitForState(run, 'failed')).toMatchObject({ error: { code: 'journal_too_large' } })
+  open.respond({ n: 41, state: 'continue' })
+})
+
+test('what the database cannot store ends that turn with words, and harms no other', async () => {
+  const { run, open } = await startTurn()
+  const other = await startTurn()
+  // Stands for whatever the schemas of the edge let through and Postgres does not.
+  await system.engine.pools
+    .read`alter table stepwell.journal add constraint refuse check (key is distinct from 'poison')`
+
+  const { acks } = await post([
+    reportFor(open.turn, { ops: [aStep('poison')] }),
+    reportFor(other.open.turn, { ops: [aStep('fine')] }),
+  ])
+  const stuck = await system.client.getRun(run)
+  await system.engine.pools.read`alter table stepwell.journal drop constraint refuse`
+
+  expect(acks.map(ack => ack.status)).toEqual([422, 200])
+  expect(stuck.waitingFor).toContain('something that cannot be stored')
+  other.open.respond({ n: 2, state: 'done', ops: [{ op: 'finish' }] })
+  await system.waitForState(other.run, 'completed')
+  const second = await nextTurn(run)
+  second.respond({ state: 'done', ops: [{ op: 'finish' }] })
+  await system.waitForState(run, 'completed')
+})
