@@ -9,7 +9,7 @@
  *
  * Killing the engine or the server at any moment is fine: the next start finds out what was left and goes on.
  */
-import { mkdir, realpath, rm } from 'node:fs/promises'
+import { mkdir, rm } from 'node:fs/promises'
 import { resolve } from 'node:path'
 import { type Account, chooseAccount, chooseLauncher, type Launcher } from './account.ts'
 import { adoptRunning, connectionTo, stopRunning } from './adopt.ts'
@@ -29,6 +29,7 @@ import { askServer, type Connection, chooseEndpoint, connectionUrl, type Endpoin
 import { EmbeddedPostgresError, errorCode } from './error.ts'
 import { fingerprintOf, IDENTITY_FILE, type Layout, layoutOf } from './layout.ts'
 import { type FolderLock, lockFolder } from './lock.ts'
+import { makeFolder } from './make-folder.ts'
 import { launchPostmaster, type Postmaster, readLogTail, readPostmasterFile, stopPostmaster } from './postmaster.ts'
 import { isRunning } from './processes.ts'
 import { resolveSettings } from './settings.ts'
@@ -74,7 +75,7 @@ export async function startEmbeddedPostgres(options: {
 }): Promise<EmbeddedPostgres> {
   const settings = resolveSettings(options.settings ?? {})
   const found = await findBinaries()
-  const layout = await makeFolder(options.dataDir)
+  const layout = await prepareFolder(options.dataDir)
   let lock: FolderLock | undefined
   try {
     // Before the lock: nothing is written into a folder that is not ours.
@@ -220,21 +221,11 @@ function watch(postmaster: Postmaster, isStopping: () => boolean): Promise<strin
   })
 }
 
-async function makeFolder(path: string): Promise<Layout> {
-  const absolute = resolve(path)
+async function prepareFolder(path: string): Promise<Layout> {
   try {
-    await mkdir(absolute, { recursive: true, mode: 0o700 })
-    // Postgres compares and reports real paths.
-    return layoutOf(await realpath(absolute))
-  } catch (cause) {
-    if (errorCode(cause) === 'EEXIST' || errorCode(cause) === 'ENOTDIR') {
-      throw new EmbeddedPostgresError(
-        'not_a_data_folder',
-        `${absolute} is a file or lies inside one: choose a folder with --data-dir.`,
-        { cause },
-      )
-    }
-    throw translate(cause, absolute)
+    return layoutOf(await makeFolder(path))
+  } catch (error) {
+    throw translate(error, resolve(path))
   }
 }
 
