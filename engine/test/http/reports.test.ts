@@ -1,6 +1,7 @@
 import type { Report, StepOp } from '@stepwell/protocol'
 import { ackBatchSchema } from '@stepwell/protocol/schemas'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { waitUntil } from '../support/wait-until.ts'
 import { problemOf, useHttp } from './harness.ts'
 import { type HeldTurn, startTurnApp, type TurnApp } from './turn-app.ts'
 
@@ -22,6 +23,12 @@ async function startTurn(): Promise<HeldTurn> {
   return app.nextTurn()
 }
 
+/** Ends turns well, and waits until that is written: what a test stores is not mixed with what the one before it stores. */
+async function finish(...turns: HeldTurn[]): Promise<void> {
+  for (const held of turns) held.respond('done', [{ op: 'finish' }])
+  await waitUntil('no run is live', async () => (await http.stored()).runs === 0)
+}
+
 const post = (reports: unknown, workspace = http.workspace) =>
   http.signed('POST', '/v1/reports', { kind: 'reports', workspace, reports })
 
@@ -36,7 +43,7 @@ describe('reports', () => {
     const { acks } = ackBatchSchema.parse(await response.json())
     expect(acks).toMatchObject([{ status: 200, n: 1, entries: [{ type: 'step_completed', key: 'one', seq: 2 }] }])
     expect((await http.stored()).journal).toBe((before.journal ?? 0) + 1)
-    held.respond('done', [{ op: 'finish' }])
+    await finish(held)
   })
 
   test('of several turns travel together, and each is answered in its place', async () => {
@@ -50,8 +57,7 @@ describe('reports', () => {
     const { acks } = ackBatchSchema.parse(await response.json())
     expect(acks.map(ack => ack.status)).toEqual([409, 200])
     expect(acks[0]).toMatchObject({ code: 'stale_epoch', run: one.turn.run.id })
-    one.respond('done', [{ op: 'finish' }])
-    two.respond('done', [{ op: 'finish' }])
+    await finish(one, two)
   })
 
   test.each<[string, number, (report: Report) => Report]>([
@@ -70,7 +76,7 @@ describe('reports', () => {
     expect(response.status).toBe(status)
     expect(ackBatchSchema.parse(await response.json()).acks).toMatchObject([{ status }])
     expect(await http.stored()).toEqual(before)
-    held.respond('done', [{ op: 'finish' }])
+    await finish(held)
   })
 
   test.each<[string, unknown, string]>([
@@ -99,6 +105,6 @@ describe('reports', () => {
     expect(response.status).toBe(401)
     expect((await problemOf(response)).code).toBe('signature_invalid')
     expect(await http.stored()).toEqual(before)
-    held.respond('done', [{ op: 'finish' }])
+    await finish(held)
   })
 })
