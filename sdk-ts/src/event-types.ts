@@ -1,5 +1,6 @@
 /** The types of events: from a map of names to data, or from a Standard Schema. */
 import type { NewEvent } from '@stepwell/protocol'
+import type { Jsonified } from './jsonified.ts'
 import type { SchemaOutput, StandardSchema } from './standard-schema.ts'
 
 /**
@@ -26,7 +27,8 @@ export type TypedEvent<Events extends EventMap, Name extends EventName<Events> =
     /** The sender's id, or `evt_` and 26 characters when it gave none. */
     readonly id: string
     readonly name: N
-    readonly data: Events[N]
+    /** As JSON brought it: a Date in the map is a string here. */
+    readonly data: Jsonified<Events[N]>
     /** ISO 8601 with milliseconds, UTC. */
     readonly ts: string
   }
@@ -37,10 +39,10 @@ export type TypedNewEvent<Events extends EventMap, Name extends EventName<Events
   [N in Name]: Omit<NewEvent, 'name' | 'data'> & { name: N } & DataOf<Events[N]>
 }[Name]
 
-/** The event with the data that a schema lets through. */
-export type SchemaEvent<Schema extends StandardSchema, Name extends string> = TypedEvent<
-  Record<Name, SchemaOutput<Schema>>,
-  Name
->
+/** The event with the data as a schema gives it back: any value, also one that JSON has no form for. */
+export type SchemaEvent<Schema extends StandardSchema, Name extends string> = Omit<
+  TypedEvent<Record<Name, unknown>, Name>,
+  'data'
+> & { readonly data: SchemaOutput<Schema> }
 
 type DataOf<Data> = undefined extends Data ? { data?: Data } : { data: Data }

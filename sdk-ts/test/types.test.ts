@@ -47,6 +47,20 @@ describe('types of events', () => {
     createFunction<Events, 'user.deleted'>({ id: 'a', trigger: { event: 'user.deleted' }, handler: () => 1 })
   })
 
+  test('say what JSON leaves of the data', () => {
+    type Dated = { 'user.created': { at: Date; tags?: Date[] }; moved: { to: URL } }
+    createFunction<Dated, 'user.created'>({
+      id: 'a',
+      trigger: { event: 'user.created' },
+      handler: async ({ event, step }) => {
+        expectTypeOf(event.data).toEqualTypeOf<{ at: string; tags?: string[] }>()
+        const moved = await step.waitForEvent('w', { event: 'moved' })
+        expectTypeOf(moved?.data.to).toEqualTypeOf<string | undefined>()
+        await step.sendEvent('s', { name: 'user.created', data: { at: new Date() } })
+      },
+    })
+  })
+
   test('are a union that the name tells apart when no name is given', () => {
     createFunction<Events>({
       id: 'a',
@@ -65,6 +79,8 @@ describe('types of events', () => {
       handler: async ({ event, step }) => {
         expectTypeOf(event.data).toEqualTypeOf<{ id: number; tags: string[] }>()
         expectTypeOf(event.name).toEqualTypeOf<'user.created'>()
+        const dated = await step.waitForEvent('d', { event: 'x', schema: z.object({ at: z.coerce.date() }) })
+        expectTypeOf(dated?.data.at).toEqualTypeOf<Date | undefined>()
         const waited = await step.waitForEvent('w', { event: 'x', schema: z.object({ ok: z.boolean() }) })
         expectTypeOf(waited?.data).toEqualTypeOf<{ ok: boolean } | undefined>()
       },
