@@ -48,7 +48,9 @@ export async function answerRequest(request: EndpointRequest, parts: EndpointPar
   }
   const version = request.header(HEADERS.version)
   if (!PROTOCOL_VERSIONS.includes(version ?? '')) {
-    const detail = `This SDK speaks ${HEADERS.version} ${PROTOCOL_VERSIONS.join(', ')}, not ${version ?? 'none'}. Update the older side.`
+    const detail = version
+      ? `This SDK speaks ${HEADERS.version} ${PROTOCOL_VERSIONS.join(', ')}, not ${version}. Update the older side.`
+      : `This is the endpoint of a Stepwell app; only the engine calls it. The request has no ${HEADERS.version} header.`
     return problemAnswer(415, 'version_unknown', detail, { versions: [...PROTOCOL_VERSIONS] })
   }
   const secrets = await parts.keys.find()

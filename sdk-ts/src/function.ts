@@ -71,8 +71,18 @@ export function createFunction(options: {
   retries?: Retries
   handler: (context: never) => unknown
 }): DurableFunction {
+  if (typeof options !== 'object' || options === null) {
+    throw new TypeError(
+      'createFunction takes an object: createFunction({ id: "onboarding", trigger: { event: "user.created" }, handler }).',
+    )
+  }
   const { id, trigger, retries, handler } = options
   checkFunctionId(id)
+  if (trigger?.event === undefined && typeof trigger === 'object' && 'cron' in trigger) {
+    throw new TypeError(
+      `The trigger of function "${id}" has no event. Schedules (cron) are not in this version; events are: trigger: { event: "user.created" }.`,
+    )
+  }
   if (typeof trigger?.event !== 'string' || trigger.event === '') {
     throw new TypeError(`Function "${id}" has no trigger. Say what starts it: trigger: { event: "user.created" }.`)
   }

@@ -41,5 +41,5 @@ function readDelay(delay: Duration | undefined, otherwiseMs: number, where: stri
 }
 
 function invalid(where: string, why: string): StepwellError {
-  return new StepwellError('retries_invalid', `The retries of ${where} are not valid: ${why}.`)
+  return new StepwellError('retries_invalid', `The retries of ${where} are not valid: ${why.replace(/\.$/, '')}.`)
 }

@@ -69,6 +69,17 @@ describe('an endpoint', () => {
     expect(responses[0]?.headers.get('webhook-signature')?.split(' ')).toHaveLength(2)
   })
 
+  test('says what it is to somebody who is no engine', async () => {
+    const response = await anApp(() => 1)(new Request('http://app/', { method: 'POST', body: '{}' }))
+
+    expect(await problemOf(response)).toMatchObject({
+      status: 415,
+      code: 'version_unknown',
+      detail:
+        'This is the endpoint of a Stepwell app; only the engine calls it. The request has no stepwell-version header.',
+    })
+  })
+
   test('refuses a request that is played back', async () => {
     const endpoint = anApp(() => 1)
     const request = aRequest(DESCRIBE)
@@ -197,6 +208,12 @@ describe('serve refuses at once', () => {
     ['an id with a slash', () => aFunction(() => 1, { id: 'a/b' }), /"a\/b"/],
     ['an empty id', () => aFunction(() => 1, { id: '' }), /needs an id/],
     ['a long id', () => aFunction(() => 1, { id: 'x'.repeat(129) }), /1 to 128/],
+    ['no options', () => createFunction(undefined as never), /createFunction takes an object: createFunction\(\{ id/],
+    [
+      'a schedule',
+      () => createFunction({ id: 'fn', trigger: { cron: '0 9 * * *' } } as never),
+      /function "fn" has no event\. Schedules \(cron\)/,
+    ],
     ['no trigger', () => createFunction({ id: 'a', handler: () => 1 } as never), /no trigger/],
     ['no handler', () => createFunction({ id: 'a', trigger: { event: 'x' } } as never), /no handler/],
     [

@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'vitest'
 import { anApp, anEngine, type Handler } from './harness.ts'
 
+/** In UTC it is still the year before the first. */
+const YEAR_0 = '0001-01-01T00:00:00+01:00'
+
 describe('a misuse', () => {
   async function failureOf(handler: Handler): Promise<{ code?: string; message: string }> {
     const engine = await anEngine(handler)
@@ -74,6 +77,20 @@ describe('a misuse', () => {
     ['a duration', ({ step }) => step.sleep('rest', '2 days' as never), 'duration_invalid', /rest.*2 days/],
     ['an instant', ({ step }) => step.sleepUntil('rest', 'tomorrow'), 'duration_invalid', /rest.*tomorrow/],
     ['an instant too far away', ({ step }) => step.sleepUntil('rest', 8e15), 'duration_invalid', /rest/],
+    ['an instant of the year 0', ({ step }) => step.sleepUntil('rest', YEAR_0), 'duration_invalid', /rest.*0001-01-01/],
+    [
+      'an instant of no calendar',
+      ({ step }) => step.sleepUntil('rest', '2026-02-31T00:00:00Z'),
+      'duration_invalid',
+      /rest.*2026-02-31/,
+    ],
+    ['a Date of the year 0', ({ step }) => step.sleepUntil('rest', new Date(YEAR_0)), 'duration_invalid', /rest.*Date/],
+    [
+      'the time of an event',
+      ({ step }) => step.sendEvent('s', { name: 'e', ts: YEAR_0 }),
+      'body_invalid',
+      /"s".*ts of event "e"/,
+    ],
     [
       'a match of undefined',
       ({ step }) => step.waitForEvent('w', { event: 'e', match: { id: undefined as never } }),
@@ -104,6 +121,12 @@ describe('a misuse', () => {
       ({ step }) => step.run('a', () => 1, { retries: { minDelay: '1m', maxDelay: '1s' } }),
       'retries_invalid',
       /step "a".*minDelay/,
+    ],
+    [
+      'a delay of retries',
+      ({ step }) => step.run('a', () => 1, { retries: { minDelay: '1 sec' as never } }),
+      'retries_invalid',
+      /step "a".*1 sec.*[^.]\.$/,
     ],
     [
       'event data',
