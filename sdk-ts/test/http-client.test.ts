@@ -16,13 +16,18 @@ async function listen(server: net.Server): Promise<string> {
   return `http://127.0.0.1:${(server.address() as net.AddressInfo).port}/path?q=1`
 }
 
+/** How many connections the last server has accepted. */
+let connections = 0
+
 /** A server that answers the n-th connection with the n-th script, or closes it. */
 async function listenRaw(...scripts: ((socket: net.Socket, requests: number) => void)[]): Promise<string> {
   let count = 0
+  connections = 0
   return listen(
     net.createServer(socket => {
       const script = scripts[Math.min(count, scripts.length - 1)]
       count += 1
+      connections = count
       let requests = 0
       socket.on('error', () => {})
       socket.on('data', () => {
@@ -97,9 +102,7 @@ describe('the HTTP client', () => {
   })
 
   test('does not send again what may have been read', async () => {
-    let connections = 0
     const url = await listenRaw(socket => {
-      connections += 1
       socket.end('HTTP/1.1 200 OK\r\ncontent-le')
     })
 
@@ -108,18 +111,14 @@ describe('the HTTP client', () => {
   })
 
   test('closes a connection that the server wants closed, and one with bytes left over', async () => {
-    let connections = 0
     const url = await listenRaw(
       socket => {
-        connections += 1
         socket.write('HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok')
       },
       socket => {
-        connections += 1
         socket.write(`${OK}HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil`)
       },
       socket => {
-        connections += 1
         socket.write(OK)
       },
     )
@@ -132,9 +131,7 @@ describe('the HTTP client', () => {
   })
 
   test('keeps a connection no longer than the server says', async () => {
-    let connections = 0
     const url = await listenRaw(socket => {
-      connections += 1
       socket.write(OK.replace('\r\n\r\n', '\r\nkeep-alive: timeout=1\r\n\r\n'))
     })
     const client = new HttpClient()

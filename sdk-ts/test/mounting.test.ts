@@ -1,5 +1,6 @@
 import http from 'node:http'
 import type { AddressInfo } from 'node:net'
+import { PassThrough } from 'node:stream'
 import { Hono } from 'hono'
 import { afterEach, describe, expect, test, vi } from 'vitest'
 import { anApp } from './harness.ts'
@@ -94,6 +95,20 @@ describe('one value mounts everywhere', () => {
     outgoing.write('{"kind"', () => outgoing.destroy())
 
     await vi.waitFor(() => expect(statuses).toEqual([400]))
+  })
+
+  test('nor is one that just closes, as the streams of some hosts do', async () => {
+    const written: number[] = []
+    const headers = Object.fromEntries(aRequest(DESCRIBE).headers)
+    const incoming = Object.assign(new PassThrough(), { method: 'POST', headers })
+    const outgoing = { on: () => {}, writeHead: (status: number) => written.push(status), end: () => {} }
+    const answering = anApp(() => 1)(incoming as never, outgoing as never)
+
+    incoming.write('{"kind"')
+    incoming.destroy()
+    await answering
+
+    expect(written).toEqual([400])
   })
 
   test('what is none of these is refused', async () => {

@@ -1,0 +1,95 @@
+import fc from 'fast-check'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { EngineDouble, type Trouble } from './engine-double.ts'
+import type { EngineRun } from './engine-run.ts'
+import { anApp } from './harness.ts'
+import { type Program, toHandler } from './programs.ts'
+
+/** Made once: it is asked for hundreds of runs. */
+let engine: EngineDouble
+beforeAll(async () => {
+  engine = await new EngineDouble(anApp(() => null)).open()
+})
+afterAll(() => engine.close())
+
+/** Programs whose result does not depend on time: steps that work or fail, sleeps, sends, branches and loops. */
+const { program } = fc.letrec<{ program: Program; statement: Program[number] }>(tie => ({
+  program: fc.array(tie('statement'), { minLength: 1, maxLength: 3 }),
+  statement: fc.oneof(
+    { depthSize: 'small', withCrossShrink: true },
+    fc.record({ run: fc.constant(''), gives: fc.jsonValue({ maxDepth: 1 }) as fc.Arbitrary<number> }),
+    fc.record({ sleep: fc.constant(''), ms: fc.nat(1_000) }),
+    fc.record({ send: fc.constant(''), events: fc.constant([{ name: 'sent' }]) }),
+    fc
+      .integer({ min: 1, max: 3 })
+      .map(attempts => [{ run: '', throws: { name: 'Error', message: 'no' }, attempts }])
+      .map(failing => ({ try: failing, catch: [] })),
+    fc.record({ parallel: fc.array(tie('program'), { minLength: 1, maxLength: 3 }) }),
+    fc.record({ repeat: fc.constantFrom(1, 2), do: tie('program') }),
+  ) as fc.Arbitrary<Program[number]>,
+}))
+
+/** Gives every statement an id of its own, and lets the program return what its top level gave. */
+function withIds(statements: Program): Program {
+  let count = 0
+  const fill = (inner: Program): Program =>
+    inner.map(statement => {
+      count += 1
+      const id = `s${count}`
+      if ('run' in statement) return { ...statement, run: id, as: id }
+      if ('sleep' in statement) return { ...statement, sleep: id, as: id }
+      if ('send' in statement) return { ...statement, send: id, as: id }
+      if ('try' in statement) return { ...statement, try: fill(statement.try), as: id }
+      if ('parallel' in statement) return { parallel: statement.parallel.map(fill), as: id }
+      if ('repeat' in statement) return { ...statement, do: fill(statement.do), as: id }
+      return statement
+    })
+  const filled = fill(statements)
+  return [...filled, { return: filled.map(statement => `$${statement.as}`) }]
+}
+
+async function drive(statements: Program, trouble?: { troubles: Trouble[]; budgetMs: number; yieldEvery: number }) {
+  engine.deploy(anApp(toHandler(statements)))
+  engine.troubles.splice(0, Number.POSITIVE_INFINITY, ...(trouble?.troubles ?? []))
+  let reports = 0
+  engine.onReport = () => {
+    reports += 1
+    return trouble !== undefined && reports % trouble.yieldEvery === 0 ? { yield: true } : undefined
+  }
+  return engine.drive(engine.start('fn'), { budgetMs: trouble?.budgetMs ?? 10_000 })
+}
+
+/** What was recorded, by key: an entry that settles, its value, and how many attempts failed before. */
+function recorded(run: EngineRun): Record<string, unknown[]> {
+  const byKey: Record<string, unknown[]> = {}
+  for (const entry of run.journal) {
+    if (!('key' in entry)) continue
+    byKey[entry.key] ??= []
+    byKey[entry.key]?.push([entry.type, entry.type === 'step_completed' ? entry.data : null])
+  }
+  return byKey
+}
+
+test('whatever happens to reports and turns, a run records the same and ends the same', async () => {
+  const troubles = fc.array(
+    fc.constantFrom<Trouble>('not-holder', 'drop-after-commit', 'status-500', 'drop', 'garbage'),
+    { maxLength: 12 },
+  )
+
+  await fc.assert(
+    fc.asyncProperty(
+      program.map(withIds),
+      troubles,
+      fc.constantFrom(0, 10_000),
+      fc.integer({ min: 1, max: 5 }),
+      async (statements, wanted, budgetMs, yieldEvery) => {
+        const calm = await drive(statements)
+        const troubled = await drive(statements, { troubles: wanted, budgetMs, yieldEvery })
+
+        expect(troubled.ended).toEqual(calm.ended)
+        expect(recorded(troubled)).toEqual(recorded(calm))
+      },
+    ),
+    { numRuns: 40 },
+  )
+})
