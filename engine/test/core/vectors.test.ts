@@ -2,7 +2,7 @@
  * The protocol's vectors, as the engine runs them: which reports it takes, what it records for each op, and how a run ends.
  */
 import { readFileSync } from 'node:fs'
-import type { Entry, Json, Report, RunState } from '@stepwell/protocol'
+import { type Entry, type Json, type Report, type RunState, verify } from '@stepwell/protocol'
 import { firstProblems, reportSchema } from '@stepwell/protocol/schemas'
 import { expect, test } from 'vitest'
 import type { Change } from '../../src/core/change.ts'
@@ -83,4 +83,26 @@ test.each(reports.invalid)('refused: $name', ({ report, path }) => {
 
   expect(error).toBeDefined()
   if (error !== undefined) expect(firstProblems(error, 100).map(problem => problem.path)).toContain(path)
+})
+
+interface SignatureVectors {
+  cases: {
+    name: string
+    keys: string[]
+    nowMs: number
+    headers: { id?: string; timestamp?: string; signature?: string }
+    payload?: string
+    payloadBase64?: string
+    expect: { ok: boolean; id?: string; code?: string }
+  }[]
+}
+
+test.each(readVectors<SignatureVectors>('signature.json').cases)('signature: $name', vector => {
+  const { id, timestamp, signature } = vector.headers
+  const payload =
+    vector.payloadBase64 === undefined ? (vector.payload ?? '') : Buffer.from(vector.payloadBase64, 'base64')
+
+  const verified = verify({ headers: { id, timestamp, signature }, payload, secrets: vector.keys, nowMs: vector.nowMs })
+
+  expect(verified).toMatchObject(vector.expect)
 })

@@ -12,7 +12,7 @@ function enter(job: string, step: string): void {
   appendFileSync(LEDGER, `${job} ${step}\n`)
 }
 
-type Events = Record<'job.start' | 'job.go' | 'job.told', { job: string }>
+type Events = Record<'job.start' | 'job.told' | `job.go.${string}`, { job: string }>
 
 const work = createFunction<Events, 'job.start'>({
   id: 'work',
@@ -36,7 +36,7 @@ const work = createFunction<Events, 'job.start'>({
       if (attempt === 1) throw new Error('the first attempt fails')
     })
     await step.sleep('nap', 30)
-    const go = await step.waitForEvent('go', { event: 'job.go', match: { job }, timeout: '1m' })
+    const go = await step.waitForEvent('go', { event: `job.go.${job}`, match: { job }, timeout: '1m' })
     await step.sendEvent('tell', { name: 'job.told', data: { job } })
     await step.run('last', () => enter(job, 'last'))
     return { job, sides, gone: go !== null }

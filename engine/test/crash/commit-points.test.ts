@@ -14,6 +14,10 @@ const PASSES: Record<(typeof COMMIT_POINTS)[number], number> = {
   claim: 3,
   advance: 7,
   fire_timers: 2,
+  // every job waits for an event of a name of its own, so each makes a shape known and looks back
+  add_shape: 1,
+  add_event_keys: 1,
+  complete_shape: 1,
 }
 
 const POINTS: CrashPoint[] = COMMIT_POINTS.flatMap(at =>

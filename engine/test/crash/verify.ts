@@ -9,7 +9,7 @@ const RANKS: Record<string, number> = { first: 0, left: 1, right: 1, flaky: 2, l
 export async function sendJob(stack: Stack, job: string): Promise<void> {
   const events = [
     { name: 'job.start', data: { job }, id: `start-${job}` },
-    { name: 'job.go', data: { job }, id: `go-${job}` },
+    { name: `job.go.${job}`, data: { job }, id: `go-${job}` },
   ]
   for (const event of events)
     await waitUntil(`${event.id} is acknowledged`, () =>

@@ -8,7 +8,15 @@
 import { connect, createServer, type Server, type Socket } from 'node:net'
 
 /** The statements that commit something of a run, by the name of their SQL function. */
-export const COMMIT_POINTS = ['ingest', 'claim', 'advance', 'fire_timers'] as const
+export const COMMIT_POINTS = [
+  'ingest',
+  'claim',
+  'advance',
+  'fire_timers',
+  'add_shape',
+  'add_event_keys',
+  'complete_shape',
+] as const
 export type CommitPoint = (typeof COMMIT_POINTS)[number]
 
 export interface CrashPoint {
@@ -36,6 +44,9 @@ const LABELS: [RegExp, CommitPoint][] = [
   [/stepwell\.claim\(/, 'claim'],
   [/stepwell\.advance\(/, 'advance'],
   [/stepwell\.fire_timers\(/, 'fire_timers'],
+  [/stepwell\.add_shape\(/, 'add_shape'],
+  [/insert into stepwell\.event_keys/, 'add_event_keys'],
+  [/set complete_since = least/, 'complete_shape'],
 ]
 
 interface Armed extends CrashPoint {
@@ -112,7 +123,7 @@ export async function startPgProxy(target: () => { host: string; port: number })
 }
 
 function zeroCounts(): Record<CommitPoint, number> {
-  return { ingest: 0, claim: 0, advance: 0, fire_timers: 0 }
+  return Object.fromEntries(COMMIT_POINTS.map(point => [point, 0])) as Record<CommitPoint, number>
 }
 
 interface Joint {
