@@ -104,5 +104,6 @@ test.each(readVectors<SignatureVectors>('signature.json').cases)('signature: $na
 
   const verified = verify({ headers: { id, timestamp, signature }, payload, secrets: vector.keys, nowMs: vector.nowMs })
 
-  expect(verified).toMatchObject(vector.expect)
+  const { ok, id: acceptedId, code } = vector.expect
+  expect(verified).toMatchObject({ ok, ...(acceptedId && { id: acceptedId }), ...(code && { code }) })
 })
