@@ -6,7 +6,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { type Duration, formatDuration, isSecret, LIMITS, parseDuration } from '@stepwell/protocol'
 import { z } from 'zod'
-import { nearestName } from './cli/nearest-name.ts'
+import { nearestName } from './core/nearest-name.ts'
 import { connectionFromUrl } from './embedded/connection.ts'
 
 export interface Variable {
@@ -18,6 +18,8 @@ export interface Variable {
   /** What the text is. */
   unit: string
   what: string
+  /** How to get one, for whoever has to set it and has not. */
+  how?: string
 }
 
 const LEASE_MIN_MS = 1_000
@@ -111,6 +113,7 @@ export const VARIABLES = {
     default: null,
     unit: 'whsec_ and base64; several with commas',
     what: "The workspace's signing key. dev makes one when it is not set.",
+    how: 'Make one with: echo whsec_$(openssl rand -base64 32)  and give the same one to the app.',
     schema: signingKeys,
   },
   workspace: {
@@ -204,7 +207,7 @@ export function readConfig(
     config[key] = null
     if (found === null) {
       const or = variable.otherwise === undefined ? '' : ` (or ${variable.otherwise})`
-      if (required.includes(key)) mistakes.push(`${variable.name}${or} is not set. ${variable.what}`)
+      if (required.includes(key)) mistakes.push(`${variable.name}${or} is not set. ${variable.how ?? variable.what}`)
       continue
     }
     const parsed = variable.schema.safeParse(found.text)

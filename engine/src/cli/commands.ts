@@ -3,15 +3,14 @@
  */
 import { resolve } from 'node:path'
 import type { ArgsDef } from 'citty'
-import { type Config, dataDirOf, type Flags, readConfig } from '../config.ts'
-import { DEV_WORKSPACE } from '../http/auth.ts'
+import { type Config, dataDirOf, type Flags, readConfig, VARIABLES } from '../config.ts'
+import { DEV_WORKSPACE, START_WORKSPACE } from '../http/auth.ts'
 import { runDev } from './dev.ts'
 import { runMigrate } from './migrate.ts'
 import { runStart } from './start.ts'
 import { createTerminal } from './terminal.ts'
 import { EXIT, type World } from './world.ts'
 
-const START_WORKSPACE = 'default/prod'
 const LOOPBACK = /^(?:localhost|127\.0\.0\.1|::1|\[::1\])$/
 
 const port = { type: 'string', valueHint: 'PORT', description: 'Where to listen; 0 for a free port (3030)' } as const
@@ -20,6 +19,8 @@ export interface Command {
   description: string
   flags: ArgsDef
   examples: string[]
+  /** Lines below the examples. */
+  notes?: string[]
   /** `flags` are those that were given, by the names above. Returns the exit code. */
   run(world: World, flags: GivenFlags): Promise<number>
 }
@@ -55,6 +56,18 @@ export const COMMANDS: Readonly<Record<string, Command>> = {
     description: 'The engine on your own Postgres; every request is signed',
     flags: { port, host: { type: 'string', valueHint: 'ADDRESS', description: 'Where to listen (0.0.0.0)' } },
     examples: ['DATABASE_URL=postgres://user:password@host/db STEPWELL_SIGNING_KEY=whsec_… stepwell start'],
+    notes: [
+      '',
+      'The signing key',
+      `  ${VARIABLES.signingKeys.how}`,
+      '',
+      "The app's environment",
+      '',
+      'STEPWELL_URL=http://127.0.0.1:3030',
+      'STEPWELL_SIGNING_KEY=whsec_…',
+      `STEPWELL_WORKSPACE=${START_WORKSPACE}`,
+      'STEPWELL_APP_URL=http://127.0.0.1:3000/api/stepwell',
+    ],
     run: start,
   },
   migrate: {

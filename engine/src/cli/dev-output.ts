@@ -2,7 +2,7 @@
  * What `stepwell dev` tells the person in front of it: that it is ready, what app it found, one line per finished run, and
  * when runs begin and cease to wait for the app. Nothing is said twice, and a burst of runs becomes a few lines.
  */
-import type { ErrorCode, SyncAnswer, Trigger } from '@stepwell/protocol'
+import { ERROR_CODES, type ErrorCode, type SyncAnswer, type Trigger, type WireError } from '@stepwell/protocol'
 import type { SettleChange } from '../core/change.ts'
 import type { Colors, Terminal } from './terminal.ts'
 
@@ -11,7 +11,11 @@ const FLUSH_MS = 50
 const LINES_PER_FLUSH = 10
 /** In a burst the next lines come this much later. */
 const BURST_FLUSH_MS = 1_000
+/** Of a text by somebody else. */
 const MESSAGE_CHARS = 160
+/** Of a sentence of ours, which ends with what to do. */
+const SENTENCE_CHARS = 2_000
+const SHOWN_IN_MS_BELOW = 1_000
 
 /** Troubles with the app as a whole. Others are about one function. */
 const ABOUT_THE_APP: readonly ErrorCode[] = [
@@ -79,9 +83,10 @@ export function createDevOutput(terminal: Terminal, onAppAway: () => void = () =
 
   function lineOf({ function: name, runId, ms, settle }: SettledTurn): string {
     if (settle.step !== 'done') return ''
-    const time = colors.dim(`${Math.round(ms)} ms`)
-    if (settle.state === 'completed') return `${colors.green('✓')} ${name} ${colors.dim(runId)} completed ${time}`
-    return `${colors.red('✗')} ${name} ${colors.dim(runId)} ${colors.red('failed')} ${time} ${messageOf(settle.error)}`
+    const time = ms < SHOWN_IN_MS_BELOW ? `${Math.round(ms)} ms` : seconds(ms)
+    const run = `${name} ${colors.dim(runId)}`
+    if (settle.state === 'completed') return `${colors.green('✓')} ${run} completed ${colors.dim(time)}`
+    return `${colors.red('✗')} ${run} ${colors.red('failed')} after ${time}${messageOf(settle.error)}`
   }
 
   function settled(turn: SettledTurn): void {
@@ -93,7 +98,8 @@ export function createDevOutput(terminal: Terminal, onAppAway: () => void = () =
       if (troubles.get(about) === code) return
       troubles.set(about, code)
       flush()
-      say(`${colors.yellow('…')} ${turn.function} waits: ${plain(message)} Runs go on by themselves when that is over.`)
+      const after = code.startsWith('app_') ? ' Runs go on by themselves when that is over.' : ''
+      say(`${colors.yellow('…')} ${turn.function} waits: ${plain(message, SENTENCE_CHARS)}${after}`)
       return
     }
     const wasInTrouble = troubles.delete('app')
@@ -122,7 +128,7 @@ export function createDevOutput(terminal: Terminal, onAppAway: () => void = () =
     },
     strange(message) {
       flush()
-      say(`${colors.yellow('…')} not your app yet: ${plain(message)}`)
+      say(`${colors.yellow('…')} not your app yet: ${plain(message, SENTENCE_CHARS)}`)
     },
     settled,
     note(line) {
@@ -171,17 +177,18 @@ function triggersOf(triggers: Trigger[]): string {
   return triggers.length === 0 ? 'no trigger' : triggers.map(trigger => plain(trigger.event)).join(', ')
 }
 
-/** `TypeError: x is not a function`, of a wire error as JSON text. */
+/** `: TypeError: x is not a function`, of a wire error as JSON text. */
 function messageOf(error: string | null): string {
   if (error === null) return ''
-  const { name, message } = JSON.parse(error) as { name: string; message: string }
-  return plain(`${name}: ${message}`)
+  const { name, message, code } = JSON.parse(error) as WireError
+  const isOurs = (ERROR_CODES as readonly (string | undefined)[]).includes(code)
+  return `: ${plain(`${name}: ${message}`, isOurs ? SENTENCE_CHARS : MESSAGE_CHARS)}`
 }
 
 /** One line, of no great length, that cannot steer a terminal. */
-function plain(text: string): string {
+function plain(text: string, maxChars = MESSAGE_CHARS): string {
   const line = text.replace(/\p{Cc}+/gu, ' ').trim()
-  return line.length > MESSAGE_CHARS ? `${line.slice(0, MESSAGE_CHARS)}…` : line
+  return line.length > maxChars ? `${line.slice(0, maxChars)}…` : line
 }
 
 function seconds(ms: number): string {

@@ -38,6 +38,7 @@ export async function runDev(world: World, options: DevOptions): Promise<number>
   const closing = createClosing()
   closing.add(server.close)
   try {
+    output.note('Starting Postgres…')
     const postgres = await keepPostgres({
       dataDir,
       fresh,

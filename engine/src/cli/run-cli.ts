@@ -7,10 +7,10 @@ import { stripVTControlCharacters } from 'node:util'
 import { type ArgsDef, parseArgs, renderUsage } from 'citty'
 import { VARIABLES, type Variable } from '../config.ts'
 import { EngineError } from '../core/errors.ts'
+import { nearestName } from '../core/nearest-name.ts'
 import { EmbeddedPostgresError } from '../embedded/error.ts'
 import { COMMANDS, type Command, type GivenFlags } from './commands.ts'
 import { explainDatabase } from './database-url.ts'
-import { nearestName } from './nearest-name.ts'
 import { createTerminal, type Terminal } from './terminal.ts'
 import { EXIT, type World } from './world.ts'
 
@@ -43,7 +43,8 @@ export async function runCli(world: World): Promise<number> {
   try {
     return await command.run(world, given)
   } catch (error) {
-    terminal.warn(explain(error))
+    // dev has a database of its own, whatever the environment names.
+    terminal.warn(explain(error, name === 'dev' ? {} : world.env))
     return EXIT.failed
   }
 }
@@ -105,11 +106,12 @@ async function showCommandHelp(terminal: Terminal, name: string, command: Comman
   terminal.say(terminal.colors.isColorSupported ? usage : stripVTControlCharacters(usage))
   terminal.say('Examples')
   for (const example of command.examples) terminal.say(`  ${example}`)
+  for (const line of command.notes ?? []) terminal.say(line)
 }
 
 /** A sentence for what we know; the stack for what is a bug. */
-function explain(error: unknown): string {
-  const aboutDatabase = explainDatabase(error)
+function explain(error: unknown, env: World['env']): string {
+  const aboutDatabase = explainDatabase(error, env)
   if (aboutDatabase !== null) return aboutDatabase
   if (!(error instanceof Error)) return String(error)
   // Ours say what to do. Those of the file system name the file. Other classes are thrown by the language or a library.

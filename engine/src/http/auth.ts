@@ -19,8 +19,9 @@ import type { HttpContext, HttpEnv, HttpOptions } from './context.ts'
 import { isLoopbackPeer } from './local-only.ts'
 import { readBody } from './raw-body.ts'
 
-/** The workspace of a dev engine, unless it was given another one. */
+/** The workspaces of the two kinds of engines, unless they were given another one. */
 export const DEV_WORKSPACE = 'default/dev'
+export const START_WORKSPACE = 'default/prod'
 
 /** Reports write results into runs: also a dev engine takes them from the holder of the key only. */
 const ALWAYS_SIGNED = '/v1/reports'
@@ -37,15 +38,12 @@ export function authenticate(
   async function workspaceNamed(name: string | undefined): Promise<Catalog> {
     const catalog = isWorkspaceName(name) ? await catalogs.byName(name) : null
     if (catalog !== null) return catalog
-    const said =
+    const ours = devWorkspace ?? `"stepwell start" makes ${START_WORKSPACE} unless told otherwise`
+    const message =
       name === undefined || name === ''
-        ? `There is no ${HEADERS.workspace} header`
-        : `There is no workspace ${show(name)}`
-    throw new EngineError(
-      'workspace_unknown',
-      401,
-      `${said}. Name the workspace that the signing key belongs to, like "app/prod".`,
-    )
+        ? `There is no ${HEADERS.workspace} header. Name the engine's workspace in it: ${ours}.`
+        : `There is no workspace ${show(name)} on this engine. Set STEPWELL_WORKSPACE in the app to the engine's: ${ours}.`
+    throw new EngineError('workspace_unknown', 401, message)
   }
 
   return async (c, next) => {

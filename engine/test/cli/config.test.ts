@@ -127,6 +127,9 @@ describe('mistakes', () => {
       'STEPWELL_LEASE',
     ])
     expect(mistakes[0]).toContain('(or DATABASE_URL) is not set')
+    expect(mistakes[2]).toBe(
+      'STEPWELL_SIGNING_KEY is not set. Make one with: echo whsec_$(openssl rand -base64 32)  and give the same one to the app.',
+    )
   })
 
   test('never show a secret', () => {

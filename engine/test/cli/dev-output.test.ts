@@ -38,24 +38,24 @@ const done = (given: Partial<SettledTurn> = {}): SettledTurn => ({
   ...given,
 })
 
-const failed = (message: string): SettledTurn =>
+const failed = (message: string, code?: string): SettledTurn =>
   done({
     settle: {
       kind: 'settle',
       step: 'done',
       state: 'failed',
       output: null,
-      error: JSON.stringify({ name: 'TypeError', message }),
+      error: JSON.stringify({ name: 'TypeError', message, code }),
     },
   })
 
-const inTrouble = (code: 'app_unreachable' | 'app_status' | 'turn_refused', name = 'hello'): SettledTurn =>
+const inTrouble = (code: 'app_unreachable' | 'app_status' | 'turn_refused', name = 'hello', more = ''): SettledTurn =>
   done({
     function: name,
     settle: {
       kind: 'settle',
       step: 'trouble',
-      trouble: { code, message: `App says ${code}.`, attempts: 1, since: '2026-01-31T12:00:00.000Z' },
+      trouble: { code, message: `App says ${code}.${more}`, attempts: 1, since: '2026-01-31T12:00:00.000Z' },
       resendMs: 1,
     },
   })
@@ -75,8 +75,29 @@ describe('a run that ends', () => {
 
     expect(lines()).toEqual([
       '✓ hello run_1 completed 143 ms',
-      '✗ hello run_1 failed 143 ms TypeError: x is not a function',
+      '✗ hello run_1 failed after 143 ms: TypeError: x is not a function',
     ])
+  })
+
+  test('has its time in seconds when it took some', () => {
+    output.settled(done({ ms: 33_149 }))
+    output.settled({ ...failed('fetch failed'), ms: 6_512 })
+    vi.runAllTimers()
+
+    expect(lines()).toEqual([
+      '✓ hello run_1 completed 33.1 s',
+      '✗ hello run_1 failed after 6.5 s: TypeError: fetch failed',
+    ])
+  })
+
+  test('is shown with the whole of a sentence of ours, and the beginning of another', () => {
+    const long = `${'x'.repeat(300)} what to do`
+    output.settled(failed(long, 'step_output_too_large'))
+    output.settled(failed(long, 'ECONNREFUSED'))
+    vi.runAllTimers()
+
+    expect(lines()[0]).toMatch(/ what to do$/)
+    expect(lines()[1]).toMatch(/x…$/)
   })
 
   test('cannot steer the terminal with its error, or fill it', () => {
@@ -135,6 +156,12 @@ describe('an app that does not answer', () => {
     ])
   })
 
+  test('is told to the end, where it says what to do', () => {
+    output.settled(inTrouble('app_status', 'hello', ` ${'x'.repeat(300)} Check the URL.`))
+
+    expect(lines()[0]).toContain('Check the URL. Runs go on')
+  })
+
   test('is told again for another reason', () => {
     output.settled(inTrouble('app_unreachable'))
     output.settled(inTrouble('app_status'))
@@ -149,7 +176,7 @@ describe('an app that does not answer', () => {
     vi.runAllTimers()
 
     expect(lines()).toEqual([
-      '… hello waits: App says turn_refused. Runs go on by themselves when that is over.',
+      '… hello waits: App says turn_refused.',
       '✓ other run_1 completed 143 ms',
       '✓ hello goes on',
       '✓ hello run_1 completed 143 ms',

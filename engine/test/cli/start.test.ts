@@ -92,7 +92,7 @@ describe('stepwell start', () => {
     const { code, output } = await runStepwell([command], env)
 
     expect(code).toBe(1)
-    expect(output).toContain('The database cannot be reached (ECONNREFUSED). Check STEPWELL_DATABASE_URL')
+    expect(output).toContain('The database "db" at 127.0.0.1:1 cannot be reached (ECONNREFUSED). Check DATABASE_URL,')
     expect(output).not.toContain('hunter2')
     expect(output).not.toMatch(/\bat .*\.ts:/)
   })

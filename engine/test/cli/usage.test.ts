@@ -37,6 +37,15 @@ describe('the help', () => {
   })
 })
 
+test('the help of start has what the app needs, to be copied', async () => {
+  const { output } = await run(['start', '--help'])
+
+  expect(output).toContain('echo whsec_$(openssl rand -base64 32)')
+  expect(output).toMatch(
+    /^STEPWELL_URL=.*\nSTEPWELL_SIGNING_KEY=.*\nSTEPWELL_WORKSPACE=default\/prod\nSTEPWELL_APP_URL=.*\n/m,
+  )
+})
+
 describe('a usage error', () => {
   test.each([
     [['dve'], 'There is no command "dve". Did you mean "dev"?'],

@@ -32,6 +32,14 @@ describe('an engine that is started for others', () => {
     expect(await http.stored()).toEqual(before)
   })
 
+  test('says which workspace it may be when it does not know the one that was named', async () => {
+    const response = await http.signed('POST', '/v1/events', EVENT, { workspace: 'default/dev' })
+
+    expect((await problemOf(response)).detail).toBe(
+      'There is no workspace "default/dev" on this engine. Set STEPWELL_WORKSPACE in the app to the engine\'s: "stepwell start" makes default/prod unless told otherwise.',
+    )
+  })
+
   test('refuses a body that was changed after it was signed, also by one byte of whitespace', async () => {
     const before = await http.stored()
     const id = newMessageId()
