@@ -31,6 +31,16 @@ describe('send', () => {
     ])
   })
 
+  test('takes an id or a time of undefined for none: its own retries start nothing twice', async () => {
+    rest.answers = ['drop', { status: 202, body: { events: [] } }]
+
+    await aClient().send({ name: 'a', id: undefined, ts: undefined } as never)
+
+    const [first, second] = rest.received.map(({ body }) => body)
+    expect(JSON.parse(first ?? '').events).toEqual([{ name: 'a', id: expect.stringMatching(/^evt_[0-9a-z]{26}$/) }])
+    expect(second).toBe(first)
+  })
+
   test('of nothing asks nobody', async () => {
     expect(await aClient().send([])).toEqual([])
     expect(rest.received).toEqual([])
