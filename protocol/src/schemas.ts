@@ -26,12 +26,12 @@ const MAX_COUNT = 2 ** 31 - 1
 const KEY_CHARS = LIMITS.stepIdChars + 1 + String(LIMITS.stepsPerRun).length
 
 const json = z.custom<Json>(value => value !== undefined, 'is missing')
-const textWith = (problemOf: (text: string) => string | null) =>
-  z.string().superRefine((text, context) => {
+const textWith = (problemOf: (text: string) => string | null, missing?: string) =>
+  z.string({ error: issue => (issue.input === undefined ? missing : undefined) }).superRefine((text, context) => {
     const message = problemOf(text)
     if (message !== null) context.addIssue({ code: 'custom', message })
   })
-const name = (maxChars: number) => textWith(text => problemOfName(text, maxChars))
+const name = (maxChars: number, missing?: string) => textWith(text => problemOfName(text, maxChars), missing)
 const instant = textWith(text =>
   isInstant(text) ? null : 'is not an ISO 8601 time with a zone (2026-01-31T12:00:00Z)',
 )
@@ -63,7 +63,7 @@ const event = z.object({ id: name(LIMITS.eventIdChars), name: name(LIMITS.eventN
 
 /** One event as a sender posts it. The size of `data` is not checked here. */
 export const newEventSchema = z.object({
-  name: name(LIMITS.eventNameChars),
+  name: name(LIMITS.eventNameChars, 'is missing: an event needs a name, such as "user.created"'),
   data: json.exactOptional(),
   id: name(LIMITS.eventIdChars).exactOptional(),
   ts: instant.exactOptional(),

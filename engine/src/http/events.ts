@@ -4,19 +4,23 @@ import { z } from 'zod'
 import { EngineError } from '../core/errors.ts'
 import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
+import { unknownMembers } from './event-members.ts'
 import { refuseQuery } from './query.ts'
 import { invalidBody, parseJson } from './raw-body.ts'
 import { addRoute, gives, takes } from './route.ts'
 import { sentView } from './views.ts'
 
-const many = z.array(newEventSchema).max(LIMITS.eventsPerCall)
+const PROBLEMS_MAX = 10
+
+const one = z.strictObject(newEventSchema.shape)
+const many = z.array(one).max(LIMITS.eventsPerCall)
 
 const route = {
   method: 'post',
   path: '/v1/events',
   operationId: 'sendEvents',
   summary: 'Accept events and start what they start',
-  request: takes(z.union([newEventSchema, many, z.object({ events: many })])),
+  request: takes(z.union([one, many, z.object({ events: many })])),
   responses: gives(202, 'Stored, in the order of the request, with the runs that each started', sentView),
 } as const
 
@@ -28,8 +32,9 @@ export function addEvents(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>)
     const json = parseJson(body)
     refuseTooMany(json)
     const parsed = eventsBodySchema.safeParse(json)
-    if (!parsed.success)
-      throw invalidBody('one event, an array of events or { "events": [...] }', firstProblems(parsed.error))
+    const problems = [...(parsed.success ? [] : firstProblems(parsed.error)), ...unknownMembers(json, PROBLEMS_MAX)]
+    if (!parsed.success || problems.length > 0)
+      throw invalidBody('one event, an array of events or { "events": [...] }', problems.slice(0, PROBLEMS_MAX))
     const { events } = parsed.data
     // No event of a small body is large.
     if (body.length > LIMITS.eventBytes) refuseTooLarge(events)

@@ -57,7 +57,10 @@ export function parseJson(bytes: Buffer): unknown {
 /** `body_invalid` with the first problems, each with its path in the body. */
 export function invalidBody(what: string, errors: { path: string; message: string }[]): EngineError {
   const [first] = errors
-  const where = first === undefined ? '' : ` ${first.path === '' ? 'It' : `"${first.path}"`} ${first.message}.`
+  const where =
+    first === undefined
+      ? ''
+      : ` ${first.path === '' ? 'It' : `"${first.path}"`} ${first.message.replace(/[^.?]$/, '$&.')}`
   return new EngineError('body_invalid', 400, `The body is not ${what}.${where} See "errors".`, { errors })
 }
 

@@ -57,6 +57,13 @@ describe('nothing is stored when', () => {
     ['the body is a number', '7', 'body_invalid', ''],
     ['the body is null', 'null', 'body_invalid', ''],
     ['an event has no name', '{"data":1}', 'body_invalid', 'name'],
+    ['an event has a member that there is not', '[{"name":"a"},{"name":"b","dta":1}]', 'body_invalid', '[1].dta'],
+    [
+      'a member is a form of __proto__',
+      '{"events":[{"name":"a","__proto__":1}]}',
+      'body_invalid',
+      'events[0].__proto__',
+    ],
     ['a name is empty', '[{"name":"a"},{"name":""}]', 'body_invalid', '[1].name'],
     ['a name is too long', `{"events":[{"name":"a"},{"name":"${long}"}]}`, 'body_invalid', 'events[1].name'],
     ['a name has a NUL in it', '{"name":"a\\u0000"}', 'body_invalid', 'name'],
@@ -75,6 +82,31 @@ describe('nothing is stored when', () => {
     expect(problem.code).toBe(code)
     expect(problem.errors?.[0]?.path).toBe(path)
     expect(await http.stored()).toEqual(before)
+  })
+
+  test.each([
+    ['{"data":1}', '"name" is missing: an event needs a name, such as "user.created". See'],
+    ['{"name":"a","dta":1}', '"dta" is no member of an event: did you mean "data"? See'],
+    ['{"name":"a","payload":1}', '"payload" is no member of an event: did you mean "data"? See'],
+    ['{"name":"a","version":1}', '"version" is no member of an event: it has name, data, id, ts. See'],
+  ])('an event is %s, which is told so', async (raw, said) => {
+    const response = await http.signed('POST', '/v1/events', undefined, { raw })
+
+    const problem = await problemOf(response)
+    expect(problem.detail).toContain(said)
+  })
+
+  test('every event has strange members, of which the first ten are told', async () => {
+    const members = Object.fromEntries(Array.from({ length: 50 }, (_, at) => [`m${at}${'x'.repeat(1_000)}`, 1]))
+
+    const response = await http.signed('POST', '/v1/events', [
+      { name: 'a', ...members },
+      { name: 'b', ...members },
+    ])
+
+    const problem = await problemOf(response)
+    expect(problem.errors).toHaveLength(10)
+    expect(JSON.stringify(problem).length).toBeLessThan(2_500)
   })
 
   test('there are too many events', async () => {
