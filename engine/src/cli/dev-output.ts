@@ -4,6 +4,7 @@
  */
 import { ERROR_CODES, type ErrorCode, type SyncAnswer, type Trigger, type WireError } from '@stepwell/protocol'
 import type { SettleChange } from '../core/change.ts'
+import type { Trouble } from '../core/happening.ts'
 import type { Colors, Terminal } from './terminal.ts'
 
 /** Runs that end within this time are told together. */
@@ -15,7 +16,7 @@ const BURST_FLUSH_MS = 1_000
 const MESSAGE_CHARS = 160
 /** Of a sentence of ours, which ends with what to do. */
 const SENTENCE_CHARS = 2_000
-const SHOWN_IN_MS_BELOW = 1_000
+const SECONDS_FROM_MS = 1_000
 
 /** Troubles with the app as a whole. Others are about one function. */
 const ABOUT_THE_APP: readonly ErrorCode[] = [
@@ -60,57 +61,24 @@ export interface DevOutput {
 /** Lines for the terminal. `onAppAway` is told each time that a run found nobody where the app should be. */
 export function createDevOutput(terminal: Terminal, onAppAway: () => void = () => {}): DevOutput {
   const { say, colors } = terminal
-  let ended: SettledTurn[] = []
-  let timer: NodeJS.Timeout | undefined
-  let isBurst = false
+  const runs = createRunLines(terminal)
   let lastSynced = ''
   /** What is known not to work, by what it is about. */
   const troubles = new Map<string, ErrorCode>()
 
-  function flush(): void {
-    clearTimeout(timer)
-    timer = undefined
-    const turns = ended
-    ended = []
-    for (const turn of turns.slice(0, LINES_PER_FLUSH)) say(lineOf(turn))
-    const rest = turns.slice(LINES_PER_FLUSH)
-    isBurst = rest.length > 0
-    if (!isBurst) return
-    const failed = rest.filter(turn => turn.settle.step === 'done' && turn.settle.state === 'failed').length
-    const more = `… and ${rest.length} more runs ended`
-    say(colors.dim(failed === 0 ? `${more}, all completed` : `${more}, ${failed} of them failed`))
+  /** Keeps the order: runs that ended before come first. */
+  function tell(mark: string, line: string): void {
+    runs.flush()
+    say(`${mark} ${line}`)
   }
 
-  function lineOf({ function: name, runId, ms, settle }: SettledTurn): string {
-    if (settle.step !== 'done') return ''
-    const time = ms < SHOWN_IN_MS_BELOW ? `${Math.round(ms)} ms` : seconds(ms)
-    const run = `${name} ${colors.dim(runId)}`
-    if (settle.state === 'completed') return `${colors.green('✓')} ${run} completed ${colors.dim(time)}`
-    return `${colors.red('✗')} ${run} ${colors.red('failed')} after ${time}${messageOf(settle.error)}`
-  }
-
-  function settled(turn: SettledTurn): void {
-    const { settle } = turn
-    if (settle.step === 'trouble') {
-      const { code, message } = settle.trouble
-      const about = ABOUT_THE_APP.includes(code) ? 'app' : turn.function
-      if (code === 'app_unreachable') onAppAway()
-      if (troubles.get(about) === code) return
-      troubles.set(about, code)
-      flush()
-      const after = code.startsWith('app_') ? ' Runs go on by themselves when that is over.' : ''
-      say(`${colors.yellow('…')} ${turn.function} waits: ${plain(message, SENTENCE_CHARS)}${after}`)
-      return
-    }
-    const wasInTrouble = troubles.delete('app')
-    const hadTrouble = troubles.delete(turn.function)
-    if (wasInTrouble || hadTrouble) {
-      flush()
-      say(`${colors.green('✓')} ${wasInTrouble ? 'the app answers again' : `${turn.function} goes on`}`)
-    }
-    if (settle.step !== 'done') return
-    ended.push(turn)
-    timer ??= setTimeout(flush, isBurst ? BURST_FLUSH_MS : FLUSH_MS)
+  function tellTrouble(name: string, { code, message }: Trouble): void {
+    const about = ABOUT_THE_APP.includes(code) ? 'app' : name
+    if (code === 'app_unreachable') onAppAway()
+    if (troubles.get(about) === code) return
+    troubles.set(about, code)
+    const after = code.startsWith('app_') ? ' Runs go on by themselves when that is over.' : ''
+    tell(colors.yellow('…'), `${name} waits: ${plain(message, SENTENCE_CHARS)}${after}`)
   }
 
   return {
@@ -122,21 +90,67 @@ export function createDevOutput(terminal: Terminal, onAppAway: () => void = () =
       if (known === lastSynced) return
       const isFirst = lastSynced === ''
       lastSynced = known
-      flush()
-      if (isFirst) say(`${colors.green('✓')} app found at ${colors.cyan(plain(answer.url))}: ${listOf(answer)}`)
-      else say(`${colors.green('✓')} app at ${colors.cyan(plain(answer.url))}: ${changesOf(answer)}`)
+      const url = colors.cyan(plain(answer.url))
+      tell(
+        colors.green('✓'),
+        isFirst ? `app found at ${url}: ${listOf(answer)}` : `app at ${url}: ${changesOf(answer)}`,
+      )
     },
     strange(message) {
-      flush()
-      say(`${colors.yellow('…')} not your app yet: ${plain(message, SENTENCE_CHARS)}`)
+      tell(colors.yellow('…'), `not your app yet: ${plain(message, SENTENCE_CHARS)}`)
     },
-    settled,
+    settled(turn) {
+      if (turn.settle.step === 'trouble') return tellTrouble(turn.function, turn.settle.trouble)
+      const wasAppInTrouble = troubles.delete('app')
+      const wasInTrouble = troubles.delete(turn.function)
+      if (wasAppInTrouble) tell(colors.green('✓'), 'the app answers again')
+      else if (wasInTrouble) tell(colors.green('✓'), `${turn.function} goes on`)
+      if (turn.settle.step === 'done') runs.add({ ...turn, settle: turn.settle })
+    },
     note(line) {
-      flush()
+      runs.flush()
       say(line)
+    },
+    flush: runs.flush,
+  }
+}
+
+type EndedRun = SettledTurn & { settle: Extract<SettleChange, { step: 'done' }> }
+
+/** One line per run that has ended; of a burst only some, and a count. */
+function createRunLines({ say, colors }: Terminal): { add(run: EndedRun): void; flush(): void } {
+  let ended: EndedRun[] = []
+  let timer: NodeJS.Timeout | undefined
+  let isBurst = false
+
+  function flush(): void {
+    clearTimeout(timer)
+    timer = undefined
+    const runs = ended
+    ended = []
+    for (const run of runs.slice(0, LINES_PER_FLUSH)) say(lineOf(run, colors))
+    const rest = runs.slice(LINES_PER_FLUSH)
+    isBurst = rest.length > 0
+    if (!isBurst) return
+    const failed = rest.filter(run => run.settle.state === 'failed').length
+    const became = failed === 0 ? 'all completed' : `${failed} of them failed`
+    say(colors.dim(`… and ${rest.length} more runs ended, ${became}`))
+  }
+
+  return {
+    add(run) {
+      ended.push(run)
+      timer ??= setTimeout(flush, isBurst ? BURST_FLUSH_MS : FLUSH_MS)
     },
     flush,
   }
+}
+
+function lineOf({ function: name, runId, ms, settle }: EndedRun, colors: Colors): string {
+  const time = ms < SECONDS_FROM_MS ? `${Math.round(ms)} ms` : seconds(ms)
+  const run = `${name} ${colors.dim(runId)}`
+  if (settle.state === 'completed') return `${colors.green('✓')} ${run} completed ${colors.dim(time)}`
+  return `${colors.red('✗')} ${run} ${colors.red('failed')} after ${time}${messageOf(settle.error)}`
 }
 
 function bannerOf({ url, startMs, dataDir, how, appUrl }: Ready, colors: Colors): string[] {
