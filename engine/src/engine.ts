@@ -6,7 +6,7 @@ import { createUuid7 } from '@stepwell/protocol'
 import { createCallApp } from './call/call-app.ts'
 import type { WorkerId, WorkspaceId } from './core/ids.ts'
 import type { Log } from './log.ts'
-import { startFanouts, startHeartbeat, startReaper, startTimers, startUpkeep } from './loops/clocks.ts'
+import { startFanouts, startHeartbeat, startReaper, startStatistics, startTimers, startUpkeep } from './loops/clocks.ts'
 import { startSignals } from './loops/signals.ts'
 import { startWorker, type Worker } from './loops/worker.ts'
 import { type Connection, closePools, openPools, type Pools } from './store/db.ts'
@@ -145,6 +145,7 @@ export function createEngine(options: EngineOptions): Engine {
         }),
         startReaper({ ...clock, leaseMs: settings.leaseMs }),
         startFanouts(clock),
+        startStatistics(clock),
         startUpkeep({ ...clock, workspaces: () => listWorkspaces(pools.upkeep) }),
       ]
       worker = startWorker({

@@ -8,6 +8,7 @@ import type { Sql } from '../store/db.ts'
 import { findFanouts, forgetEventIds, walkFanouts } from '../store/ingest.ts'
 import { ensurePartitions } from '../store/partitions.ts'
 import { findLeased, findOrphans, forgetWorkers, giveBack, heartbeat, reap } from '../store/queue.ts'
+import { refreshStatistics } from '../store/statistics.ts'
 import { findTimed, fireTimers } from '../store/timers.ts'
 import { type Loop, startLoop } from './loop.ts'
 
@@ -16,6 +17,7 @@ const TIMERS_PER_BATCH = 500
 const TIMER_POLL_MS = 500
 const FANOUT_WAKES_PER_BATCH = 500
 const FANOUT_POLL_MS = 500
+const STATISTICS_MS = 1_000
 const UPKEEP_MS = 60_000
 const EVENT_IDS_PER_BATCH = 5_000
 const WORKER_MEMORY_MS = 3_600_000
@@ -102,6 +104,17 @@ export function startFanouts(deps: ClockDeps): Loop {
         isMore ||= more
       }
       return isMore ? 0 : FANOUT_POLL_MS
+    },
+  })
+}
+
+/** Has the planner's picture follow tables that grow: autovacuum would do so a minute late. */
+export function startStatistics(deps: Pick<ClockDeps, 'sql' | 'log'>): Loop {
+  return startLoop({
+    name: 'statistics',
+    log: deps.log,
+    async work() {
+      return (await refreshStatistics(deps.sql)) === null ? STATISTICS_MS : 0
     },
   })
 }

@@ -21,11 +21,11 @@ export interface Pools {
   write: Sql
   /** The API's reads. */
   read: Sql
-  /** Timers, the reaper, partitions. */
+  /** Timers, the reaper, partitions, statistics: two, so that a slow one does not make timers late. */
   upkeep: Sql
 }
 
-const POOL_SIZES = { claim: 1, write: 2, read: 3, upkeep: 1 } as const
+const POOL_SIZES = { claim: 1, write: 2, read: 3, upkeep: 2 } as const
 const IDLE_IN_TRANSACTION_MS = 60_000
 const CONNECT_SECONDS = 10
 

@@ -110,6 +110,28 @@ describe('an open wait', () => {
     expect((await matchesOf(run)).map(([key]) => key)).toEqual(['mine', 'any'])
   })
 
+  test('gets its events in order, also when an event fits waits of several shapes', async () => {
+    const run = await parkRun(store, [
+      ...aWait('mine', { match: { id: 7 } }),
+      ...aWait('first'),
+      ...aWait('second'),
+      ...aWait('mine too', { match: { id: 7 } }),
+    ])
+    const shapes = [[], ['id']]
+
+    await send(
+      store,
+      [7, 1, 7, 3, 7].map((id, n) => anEvent({ data: { id, n }, shapes })),
+    )
+
+    expect((await matchesOf(run)).map(([key, data]) => [key, (data as { n: number }).n])).toEqual([
+      ['mine', 0],
+      ['first', 1],
+      ['second', 2],
+      ['mine too', 4],
+    ])
+  })
+
   test('of every run that waits for it gets the same event', async () => {
     const runs = await parkRuns(store, 150, () => aWait('go'))
 
@@ -314,6 +336,33 @@ describe('looking back', () => {
     ])
     expect(await openWaits(run)).toEqual(['any'])
   })
+})
+
+test('looking back gives waits of several shapes their earliest events, in the order in which they were opened', async () => {
+  const run = await startRun(store)
+  const leased = await leaseOne(store)
+  const shapes = [[], ['id']]
+  await send(
+    store,
+    [7, 1, 7, 3].map((id, n) => anEvent({ data: { id, n }, shapes })),
+  )
+
+  await writeOne(
+    store,
+    anAdvance(
+      leased,
+      [...aWait('mine', { match: { id: 7 } }), ...aWait('first'), ...aWait('second'), ...aWait('third')],
+      'continue',
+    ),
+  )
+
+  const got = (await matchesOf(run)).map(([key, data]) => [(data as { n: number }).n, key])
+  expect(got.sort()).toEqual([
+    [0, 'mine'],
+    [1, 'first'],
+    [2, 'second'],
+    [3, 'third'],
+  ])
 })
 
 test('200 waits that are registered while their event is accepted all get it', async () => {
