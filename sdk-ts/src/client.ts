@@ -77,7 +77,7 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
     const list: readonly unknown[] = Array.isArray(events) ? events : [events]
     if (list.length === 0) return []
     const withIds = list.map(event => {
-      if (typeof event !== 'object' || event === null || 'id' in event) return event
+      if (typeof event !== 'object' || event === null || ('id' in event && event.id !== undefined)) return event
       return { ...event, id: encodeId('evt', this.#newUuid()) }
     })
     const body = `{"events":${toEventsText(withIds, 'client.send')}}`
