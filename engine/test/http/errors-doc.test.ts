@@ -3,7 +3,7 @@ import { ERROR_CODES } from '@stepwell/protocol'
 import { expect, test } from 'vitest'
 
 const TEXT = readFileSync(new URL('../../../docs/errors.md', import.meta.url), 'utf8')
-const ROW = /^\| `([a-z_]+)` \| (.+) \| (.+) \|$/gm
+const ROW = /^\| `([a-z_]+)` *\| (.+?) *\| (.+?) *\|$/gm
 
 test('docs/errors.md explains every code, and no other, once', () => {
   const rows = [...TEXT.matchAll(ROW)]
