@@ -1,5 +1,5 @@
 /** What a handler asks for through `step.*`: one ask per call, answered once by an entry of the journal. */
-import type { Entry, EntryBody, Match, RetryPolicy } from '@stepwell/protocol'
+import type { Entry, Match, RetryPolicy } from '@stepwell/protocol'
 import type { StandardSchema } from './standard-schema.ts'
 import type { StepContext } from './step-body.ts'
 
@@ -36,9 +36,6 @@ export type Recorded =
   | { kind: 'sleep' }
   | { kind: 'wait'; event: string; match: Match }
   | { kind: 'send' }
-
-/** The entry that a failed step leaves. */
-export type FailedStep = EntryBody['step_failed']['data']
 
 /** Shown where an ask is named in messages. */
 export function describeRecorded(recorded: Recorded): string {
