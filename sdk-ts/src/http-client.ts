@@ -35,6 +35,7 @@ export class HttpClient {
       throw new TypeError(`${request.url} is no http or https address.`)
     }
     const text = writeRequest(request, url)
+    const startedAtMs = performance.now()
     const kept = this.#takeIdle(url.origin)
     if (kept !== null) {
       try {
@@ -44,7 +45,8 @@ export class HttpClient {
         if (!(error instanceof ConnectionLost)) throw error
       }
     }
-    return this.#exchange(new HttpConnection(url), text, request.timeoutMs)
+    const leftMs = request.timeoutMs - (performance.now() - startedAtMs)
+    return this.#exchange(new HttpConnection(url), text, Math.max(1, leftMs))
   }
 
   async #exchange(connection: HttpConnection, text: string, timeoutMs: number): Promise<HttpAnswer> {

@@ -43,7 +43,7 @@ export class HttpConnection {
    */
   exchange(text: string, timeoutMs: number): Promise<HttpAnswer> {
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#fail(new Error(`no answer within ${timeoutMs} ms`)), timeoutMs)
+      const timer = setTimeout(() => this.#fail(new Error(`no answer within ${Math.ceil(timeoutMs)} ms`)), timeoutMs)
       this.#exchange = { reader: new AnswerReader(), resolve, reject, timer }
       this.#exchangeCount += 1
       this.#socket.ref()

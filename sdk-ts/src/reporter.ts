@@ -1,7 +1,8 @@
 /**
  * Delivers reports. All turns of this process that report to the same URL for the same workspace share one reporter:
  * one POST is in flight at a time, and the next carries whatever came meanwhile. So an idle process reports at once,
- * and a busy one in batches, which the engine commits together.
+ * and a busy one in batches, which the engine commits together. The engine gives up a turn that shows no life for 30
+ * seconds, so a report whose URL does not answer goes back to its turn long before that.
  */
 import {
   type AckBatch,
@@ -19,20 +20,29 @@ import { fits } from './json.ts'
 import { readAcks } from './read-acks.ts'
 import { SDK } from './sdk-version.ts'
 import { signatureHeadersOf } from './signature-headers.ts'
+import type { UnreachableUrls } from './unreachable-urls.ts'
 
 /** What became of a report. */
 export type ReportAnswer =
   | { kind: 'acknowledged'; entries: Entry[]; shouldYield: boolean }
   /** Nothing was written: another process has the run. */
   | { kind: 'stale'; message: string }
-  /** It did not arrive, or not where the run is: put the ops into the response. */
+  /** The engine does not take it, or not here: send no more of this turn, put the ops into the response. */
   | { kind: 'undelivered'; message: string }
+  /** Nobody answered, so that it may have arrived or not: send the same again, or put the ops into the response. */
+  | { kind: 'unreachable'; message: string }
 
 /** A report that could not be delivered is sent again after these. */
 const RETRY_DELAYS_MS = [50, 200, 500]
 
-/** A commit may have to wait behind others. */
-const ANSWER_TIMEOUT_MS = 15_000
+/** One try: a commit may have to wait behind others. */
+const TRY_MS = 3_000
+
+/** All tries and pauses of a report together. */
+const DELIVERY_MS = 8_000
+
+/** The only try while the URL is known to be unreachable: enough for an engine that is back. */
+const TRY_UNREACHABLE_MS = 1_000
 
 /** Room for what stands around the reports in a body. */
 const ENVELOPE_BYTES = 1_024
@@ -48,6 +58,7 @@ export class Reporter {
   readonly #workspace: string
   readonly #secrets: readonly string[]
   readonly #client: HttpClient
+  readonly #unreachable: UnreachableUrls
   readonly #onIdle: () => void
   #queue: Waiting[] = []
   #isSending = false
@@ -58,12 +69,14 @@ export class Reporter {
     workspace: string
     secrets: readonly string[]
     client: HttpClient
+    unreachable: UnreachableUrls
     onIdle: () => void
   }) {
     this.#url = input.url
     this.#workspace = input.workspace
     this.#secrets = input.secrets
     this.#client = input.client
+    this.#unreachable = input.unreachable
     this.#onIdle = input.onIdle
   }
 
@@ -83,6 +96,9 @@ export class Reporter {
       batch.forEach((waiting, at) => {
         waiting.resolve(answers[at] ?? { kind: 'undelivered', message: 'The engine did not answer this report.' })
       })
+      const last = answers.at(-1)
+      // What waited behind it has no time left to find out the same.
+      if (last?.kind === 'unreachable') for (const waiting of this.#queue.splice(0)) waiting.resolve(last)
     }
     this.#isSending = false
     this.#onIdle()
@@ -106,26 +122,38 @@ export class Reporter {
   /** One answer per report, or one for all when the batch as a whole was not taken. */
   async #deliver(texts: string[]): Promise<ReportAnswer[]> {
     const body = `{"kind":"reports","workspace":${JSON.stringify(this.#workspace)},"reports":[${texts.join(',')}]}`
-    let refused: Refusal = { isWorthRetrying: false, isAboutBody: false, message: '' }
-    for (const delayMs of [0, ...RETRY_DELAYS_MS]) {
+    const startedAtMs = performance.now()
+    const isKnown = this.#unreachable.has(this.#url, startedAtMs)
+    let message = ''
+    for (const delayMs of isKnown ? [0] : [0, ...RETRY_DELAYS_MS]) {
+      if (performance.now() + delayMs >= startedAtMs + DELIVERY_MS) break
       if (delayMs > 0) await new Promise(resolve => setTimeout(resolve, delayMs))
-      const outcome = await this.#post(body, texts.length)
+      const leftMs = startedAtMs + DELIVERY_MS - performance.now()
+      const outcome = await this.#post(body, texts.length, Math.min(leftMs, isKnown ? TRY_UNREACHABLE_MS : TRY_MS))
+      if ('unreachable' in outcome) {
+        message = outcome.unreachable
+        continue
+      }
+      this.#unreachable.delete(this.#url)
       if ('answers' in outcome) return outcome.answers
-      refused = outcome
-      if (!outcome.isWorthRetrying) break
+      if (outcome.isAboutBody && texts.length > 1) return this.#deliverApart(texts)
+      return texts.map(() => ({ kind: 'undelivered', message: outcome.refused }))
     }
-    if (refused.isAboutBody && texts.length > 1) return this.#deliverApart(texts)
-    return texts.map(() => ({ kind: 'undelivered', message: refused.message }))
+    if (!isKnown) this.#unreachable.add(this.#url, performance.now())
+    return texts.map(() => ({ kind: 'unreachable', message }))
   }
 
   /** One report that the engine finds malformed must not keep those of other runs from being recorded. */
   async #deliverApart(texts: string[]): Promise<ReportAnswer[]> {
     const answers: ReportAnswer[] = []
-    for (const text of texts) answers.push(...(await this.#deliver([text])))
+    for (const text of texts) {
+      const last = answers.at(-1)
+      answers.push(...(last?.kind === 'unreachable' ? [last] : await this.#deliver([text])))
+    }
     return answers
   }
 
-  async #post(body: string, count: number): Promise<PostOutcome> {
+  async #post(body: string, count: number, timeoutMs: number): Promise<PostOutcome> {
     try {
       const id = newMessageId()
       const headers = {
@@ -135,39 +163,36 @@ export class Reporter {
         [HEADERS.sdk]: SDK,
         ...signHeaders({ id, nowMs: Date.now(), payload: body, secrets: this.#secrets }),
       }
-      const request = { method: 'POST', url: this.#url, headers, body, timeoutMs: ANSWER_TIMEOUT_MS } as const
+      const request = { method: 'POST', url: this.#url, headers, body, timeoutMs } as const
       return this.#read(await this.#client.send(request), id, count)
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
-      return { isWorthRetrying: true, isAboutBody: false, message: `The engine did not answer at ${this.#url}: ${why}` }
+      return { unreachable: `The engine did not answer at ${this.#url}: ${why}` }
     }
   }
 
   #read({ status, headers, body }: HttpAnswer, id: string, count: number): PostOutcome {
     const answered = `The engine answered ${status} at ${this.#url}.`
-    if (status >= 500) return { isWorthRetrying: true, isAboutBody: false, message: answered }
+    if (status >= 500) return { unreachable: answered }
     if (status === 200) {
       const received = signatureHeadersOf(headers)
       const verified = verify({ headers: received, payload: body, secrets: this.#secrets, nowMs: Date.now() })
       const isOurs = verified.ok && verified.id === responseId(id)
       const message = verified.ok ? 'The answer to the report belongs to another request.' : verified.message
-      if (!isOurs) return { isWorthRetrying: false, isAboutBody: false, message }
+      if (!isOurs) return { refused: message, isAboutBody: false }
     }
     const acks = readAcks(body, count)
-    if (acks === null) return { isWorthRetrying: false, isAboutBody: BODY_STATUSES.includes(status), message: answered }
+    if (acks === null) return { refused: answered, isAboutBody: BODY_STATUSES.includes(status) }
     return { answers: acks.map(answerOf) }
   }
 }
 
-/** Why a batch as a whole was not taken. */
-interface Refusal {
-  isWorthRetrying: boolean
-  /** One of its reports may be at fault, or all of them together are too large. */
-  isAboutBody: boolean
-  message: string
-}
-
-type PostOutcome = { answers: ReportAnswer[] } | Refusal
+/** What became of a batch: an answer per report, or why it was not taken as a whole. */
+type PostOutcome =
+  | { answers: ReportAnswer[] }
+  /** `isAboutBody`: one of its reports may be at fault, or all of them together are too large. */
+  | { refused: string; isAboutBody: boolean }
+  | { unreachable: string }
 
 const BODY_STATUSES: readonly number[] = [400, 413, 422]
 

@@ -13,6 +13,7 @@ import { Reporter } from './reporter.ts'
 import { Scopes } from './scopes.ts'
 import { BodyPlaces } from './step-body.ts'
 import { executeTurn } from './turn.ts'
+import { UnreachableUrls } from './unreachable-urls.ts'
 
 /** How an endpoint is set up. */
 export interface ServeOptions {
@@ -75,6 +76,7 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
   const scopes = new Scopes()
   const guard = new RejectionGuard(scopes)
   const reporters = new Map<string, Reporter>()
+  const unreachable = new UnreachableUrls()
 
   function reporterFor(turn: Turn, secrets: readonly string[]): Reporter {
     const name = JSON.stringify([turn.reportUrl, turn.workspace, secrets])
@@ -83,7 +85,7 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
     // Forgotten as soon as it has nothing to do: engines come and go, and each has a URL of its own.
     const onIdle = () => reporters.delete(name)
     const { reportUrl: url, workspace } = turn
-    const reporter = new Reporter({ url, workspace, secrets, client, onIdle })
+    const reporter = new Reporter({ url, workspace, secrets, client, unreachable, onIdle })
     reporters.set(name, reporter)
     return reporter
   }

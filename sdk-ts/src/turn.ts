@@ -166,7 +166,7 @@ class TurnExecution {
       if (entry.seq <= this.#memo.seen) continue
       if (entry.seq > this.#memo.seen + 1) {
         // An entry was lost on the way. The next turn brings the whole journal.
-        this.#reports.canReport = false
+        this.#reports.stop()
         break
       }
       await this.#handler.apply(entry, this.#arrival)
@@ -209,10 +209,12 @@ class TurnExecution {
   async #nextChange(): Promise<void> {
     const nowMs = performance.now()
     const looks = [this.#budgetEndsAtMs, this.#handler.mayMoveUntilMs].filter(atMs => atMs > nowMs)
-    if (this.#reports.canReport && !this.#reports.isReporting) {
+    if (this.#reports.canShowLife) {
+      const { canReport } = this.#reports
       const heartbeatAtMs = this.#reports.sentAtMs + HEARTBEAT_MS
-      if (nowMs >= heartbeatAtMs || this.#memo.findDue(nowMs, ASK_AGAIN_MS)) this.#reports.send()
-      else looks.push(heartbeatAtMs, this.#memo.nextDueAtMs)
+      const isDue = canReport && this.#memo.findDue(nowMs, ASK_AGAIN_MS)
+      if (nowMs >= heartbeatAtMs || isDue) this.#reports.send()
+      else looks.push(heartbeatAtMs, canReport ? this.#memo.nextDueAtMs : heartbeatAtMs)
     }
     await this.#alarm.wait(Math.min(...looks))
   }
@@ -233,10 +235,12 @@ class TurnExecution {
 
   /** The last report of a handler that waits. `waiting` only when every branch waits for something that is recorded. */
   #settle(): string {
+    const { canReport } = this.#reports
+    this.#reports.stop()
     const ops = this.#outbox.take()
     const unrecorded = [...this.#memo.pending].filter(slot => !slot.isOpen)
     const isWaiting =
-      this.#reports.canReport &&
+      canReport &&
       unrecorded.length === ops.length &&
       unrecorded.every(slot => slot.ask?.wanted.kind === 'sleep' || slot.ask?.wanted.kind === 'wait')
     return this.#outbox.write(isWaiting ? 'waiting' : 'continue', ops)

@@ -175,6 +175,9 @@ export class EngineDouble {
     }
     if (trouble === 'not-holder') return { run: run.id, n, status: 421, code: 'not_holder', message: 'not here' }
     if (run.lastAck?.n === n) return run.lastAck
+    if (n !== (run.lastAck?.n ?? 0) + 1) {
+      return { run: run.id, n, status: 422, code: 'body_invalid', message: `report ${n} was not expected` }
+    }
     const wish = this.onReport?.(report, run) ?? undefined
     const from = run.journal.length
     run.deliver()

@@ -48,7 +48,7 @@ export function aSignal<T = void>() {
 }
 
 /** What a turn is executed with, without an endpoint around it. */
-export function aTurnOf(handler: Handler) {
+export function aTurnOf(handler: Handler, { concurrency = 1 } = {}) {
   const event = { id: 'e', name: 'n', data: {}, ts: AT }
   const turn: Turn = {
     kind: 'turn',
@@ -61,7 +61,7 @@ export function aTurnOf(handler: Handler) {
     reportUrl: 'http://127.0.0.1:1/',
     journal: [{ seq: 1, turn: 1, at: AT, type: 'run_started', data: event }],
   }
-  return { turn, definition: aFunction(handler), places: new BodyPlaces(1), scopes: new Scopes() }
+  return { turn, definition: aFunction(handler), places: new BodyPlaces(concurrency), scopes: new Scopes() }
 }
 
 export const THREE_STEPS: Handler = async ({ step }) => {

@@ -1,9 +1,10 @@
 import http from 'node:http'
 import net from 'node:net'
 import fc from 'fast-check'
-import { afterEach, describe, expect, test } from 'vitest'
+import { afterEach, describe, expect, test, vi } from 'vitest'
 import { AnswerReader } from '../src/http-answer.ts'
 import { HttpClient } from '../src/http-client.ts'
+import { aSignal } from './harness.ts'
 
 const servers: net.Server[] = []
 afterEach(() => {
@@ -146,6 +147,26 @@ describe('the HTTP client', () => {
     const url = await listenRaw(() => {})
 
     await expect(get(new HttpClient(), url, 30)).rejects.toThrow('no answer within 30 ms')
+  })
+
+  test('gives up in time also when the first connection was lost late', async () => {
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+    const late = aSignal()
+    const url = await listenRaw(
+      (socket, requests) => (requests === 1 ? socket.write(OK) : void late.promise.then(() => socket.destroy())),
+      () => {},
+    )
+    const client = new HttpClient()
+    await get(client, url)
+    const refused = expect(get(client, url, 1_000)).rejects.toThrow('no answer within 100 ms')
+
+    await vi.advanceTimersByTimeAsync(900)
+    late.resolve()
+    while (connections < 2) await new Promise(resolve => setImmediate(resolve))
+    await vi.advanceTimersByTimeAsync(1_000)
+
+    await refused
+    vi.useRealTimers()
   })
 
   test('passes on that nobody listens', async () => {
