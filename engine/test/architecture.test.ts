@@ -31,7 +31,6 @@ const LEAVES: Record<string, string[]> = {
 /** Packages that only one place of the engine may use. */
 const OWNED_PACKAGES: Record<string, string[]> = {
   postgres: ['store/db.ts', 'embedded/'],
-  'drizzle-orm': ['store/schema.ts'],
   hono: ['http/'],
   '@hono/zod-openapi': ['http/'],
   '@hono/node-server': ['http/', 'cli/'],
