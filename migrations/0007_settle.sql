@@ -1,6 +1,7 @@
 -- Why: the end of a turn, a part of advance(). Locks: none. Old engines: none.
 
--- The end of turns: what becomes of the queue row, the run and its waits.
+-- The end of turns: what becomes of the queue row, the run and its waits. A run may be in the batch twice, under its token
+-- and under an old one: whatever looks a run up by its id must ask for p_ok.
 create function stepwell.settle(
   p_ws int, p_now timestamptz, p_ok boolean[], p_again boolean[], p_claimed timestamptz[],
   p_run_id uuid[], p_run_generation int[], p_run_turn int[], p_run_step text[],
@@ -15,6 +16,7 @@ declare
   v_done uuid[];
   v_settled uuid[];
   v_clear uuid[];
+  v_in_trouble uuid[];
 begin
   select
     array_agg(id) filter (where step = 'done' or step = 'trouble' or (step = 'waiting' and not again)),
@@ -41,10 +43,13 @@ begin
     where ws = p_ws and run_id = any(v_requeue);
   end if;
 
-  if 'trouble' = any(p_run_step) then
-    update stepwell.runs set trouble = p_run_trouble[array_position(p_run_id, id)]
-    where ws = p_ws and id = any(array(
-      select t.id from unnest(p_run_id, p_run_step, p_ok) as t(id, step, ok) where t.ok and t.step = 'trouble'));
+  -- ids in the places of their runs, null in the others
+  v_in_trouble := array(
+    select case when ok and step = 'trouble' then id end
+    from unnest(p_run_id, p_run_step, p_ok) with ordinality as t(id, step, ok, i) order by i);
+  if array_remove(v_in_trouble, null) <> '{}' then
+    update stepwell.runs set trouble = p_run_trouble[array_position(v_in_trouble, id)]
+    where ws = p_ws and id = any(v_in_trouble);
     insert into stepwell.waits (ws, run_id, key, generation, kind, due_at, opened_at)
     select p_ws, t.id, '', t.generation, 'resend', p_now + make_interval(secs => t.resend_ms / 1000), p_now
     from unnest(p_run_id, p_run_generation, p_run_step, p_run_resend_ms, p_ok) as t(id, generation, step, resend_ms, ok)
@@ -60,7 +65,8 @@ begin
     insert into stepwell.runs_done (ws, id, function, generation, state, attempts, created_at, finished_at, output, error)
     select p_ws, r.id, r.function, r.generation, t.state, t.attempts, r.created_at, p_now, t.output, t.error
     from ended r
-    join unnest(p_run_id, p_run_state, p_run_attempts, p_run_output, p_run_error) as t(id, state, attempts, output, error) on t.id = r.id;
+    join unnest(p_run_id, p_ok, p_run_state, p_run_attempts, p_run_output, p_run_error) as t(id, ok, state, attempts, output, error)
+      on t.id = r.id and t.ok;
     delete from stepwell.waits where ws = p_ws and run_id = any(v_done);
     delete from stepwell.inbox where ws = p_ws and run_id = any(v_done);
   end if;

@@ -25,6 +25,7 @@ import {
   send,
   startRun,
   startRuns,
+  TROUBLE,
   useStore,
   write,
   writeOne,
@@ -116,6 +117,29 @@ describe('a lease that is over', () => {
       )
   })
 })
+
+test.each(['done', 'trouble', 'waiting', 'continue', 'running'] as const)(
+  'a late report of an earlier lease does not get in the way of the one that ends as %s',
+  async step => {
+    await startRun(store)
+    const early = await leaseOne(store)
+    await giveBack(store.sql, store.ws, early.runId, early.token)
+    const late = await leaseOne(store)
+    const other = { ...TROUBLE, message: 'From an earlier life.' }
+
+    const results = await write(store, [
+      anAdvance(early, CHANGES, { kind: 'settle', step: 'trouble', trouble: other, resendMs: 1 }),
+      anAdvance(late, CHANGES, step),
+      anAdvance(early, CHANGES, 'done', { attempts: 99 }),
+    ])
+
+    expect(results.map(result => result.status)).toEqual(['stale', step === 'continue' ? 'requeued' : 'ok', 'stale'])
+    const run = await findRun(store.sql, store.ws, late.runId)
+    expect(run).toMatchObject(step === 'done' ? { state: 'completed' } : { finishedAt: null })
+    expect(JSON.stringify(run)).not.toMatch(/earlier life|99/)
+    if (step === 'trouble') expect(run?.waitingFor).toContain(TROUBLE.message)
+  },
+)
 
 describe('a report while the turn goes on', () => {
   test('records and keeps the lease', async () => {

@@ -6,6 +6,7 @@ import { fireTimers } from '../../src/store/timers.ts'
 import {
   anAdvance,
   anEvent,
+  aSleep,
   aWait,
   databaseNowMs,
   inboxOf,
@@ -20,6 +21,7 @@ import {
   startRun,
   useStore,
   VERSION,
+  write,
   writeOne,
 } from './fixture.ts'
 
@@ -336,6 +338,33 @@ describe('looking back', () => {
     ])
     expect(await openWaits(run)).toEqual(['any'])
   })
+})
+
+test('reports of many runs, their timers and events for them do not wait for each other in a circle', async () => {
+  const rounds = 15
+  await parkRuns(store, 60, () => Array.from({ length: 2 * rounds }, (_, n) => aWait(`${n}`, { dueAtMs: null })).flat())
+  await store.sql`insert into stepwell.queue (ws, run_id, ready_at) select ws, id, now() from stepwell.runs where ws = ${store.ws}`
+  const leased = await lease(store, 60)
+  let delivered = 0
+
+  for (let n = 0; n < rounds; n += 1) {
+    const [, , , results] = await Promise.all([
+      send(store, [anEvent()]),
+      send(store, [anEvent()]),
+      fireTimers(store.sql, store.ws, 100),
+      write(
+        store,
+        // in the order that a buffer has them: any
+        [...leased]
+          .reverse()
+          .map(run => anAdvance(run, aSleep(`nap ${n}`, 0), 'running', { nextSeq: 1_000 * (n + 1) })),
+      ),
+    ])
+    delivered += results.length
+  }
+
+  expect(delivered).toBe(60 * rounds)
+  await store.sql`delete from stepwell.journal where ws = ${store.ws}`
 })
 
 test('looking back gives waits of several shapes their earliest events, in the order in which they were opened', async () => {
