@@ -97,7 +97,10 @@ export async function shapeCompleteSince(
   return row?.ms ?? null
 }
 
-/** A page of the events of one name that were received from `sinceMs` on, in order. */
+/**
+ * A page of the events of one name that were received from `sinceMs` on, in order. Instants travel as text: the driver makes
+ * a Date of what is a timestamptz, and that has no microseconds.
+ */
 export async function readEventsSince(
   sql: Sql,
   page: {
@@ -113,7 +116,7 @@ export async function readEventsSince(
     from stepwell.events
     where ws = ${page.ws} and name = ${page.event}
       and received_at >= to_timestamp(${page.sinceMs}::float8 / 1000) - interval '1 millisecond'
-      ${page.after === null ? sql`` : sql`and (received_at, id) > (${page.after.receivedAt}::timestamptz, ${page.after.id}::uuid)`}
+      ${page.after === null ? sql`` : sql`and (received_at, id) > (${page.after.receivedAt}::text::timestamptz, ${page.after.id}::uuid)`}
     order by received_at, id
     limit ${page.limit}`
 }

@@ -44,8 +44,11 @@ export function useStore(): Store {
   })
 
   beforeEach(async () => {
-    store.ws = (store.ws + 1) as WorkspaceId
-    await store.sql`insert into stepwell.workspaces (ws, name, version) values (${store.ws}, ${`ws-${store.ws}`}, ${VERSION})`
+    const [row] = await store.sql<{ ws: WorkspaceId }[]>`
+      insert into stepwell.workspaces (ws, name, version)
+      select coalesce(max(ws), 0) + 1, 'test-' || count(*), ${VERSION} from stepwell.workspaces
+      returning ws`
+    if (row !== undefined) store.ws = row.ws
   })
 
   afterEach(async () => {
