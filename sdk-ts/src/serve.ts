@@ -8,6 +8,7 @@ import { HttpClient } from './http-client.ts'
 import { type EndpointAnswer, type EndpointRequest, problemAnswer } from './http-message.ts'
 import { Keys, type SigningKey } from './keys.ts'
 import { fromNode, toNode } from './node-adapter.ts'
+import { Patience } from './patience.ts'
 import { RejectionGuard } from './rejection-guard.ts'
 import { Reporter } from './reporter.ts'
 import { Scopes } from './scopes.ts'
@@ -74,6 +75,7 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
   const client = new HttpClient()
   const places = new BodyPlaces(concurrency)
   const scopes = new Scopes()
+  const patience = new Patience()
   const guard = new RejectionGuard(scopes)
   const reporters = new Map<string, Reporter>()
   const unreachable = new UnreachableUrls()
@@ -98,7 +100,7 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
       const deliver = (text: string) => reporterFor(turn, secrets).report(text)
       guard.enter()
       try {
-        return await executeTurn({ turn, definition, deliver, places, scopes })
+        return await executeTurn({ turn, definition, deliver, places, scopes, patience })
       } finally {
         guard.leave()
       }

@@ -2,7 +2,7 @@
  * Drives the handler of one turn: starts it, feeds it entries one at a time, and waits after each until it has gone as
  * far as it can. That is one macrotask for a handler that awaits steps only. What else it awaits cannot be seen from
  * here, so it is waited for where its absence shows: no step is pending; an entry comes for a key that has not been
- * asked for; a value was given and nothing followed (`mayStillMove`).
+ * asked for; a value was given and nothing followed (`mayStillMove`). Where that was not enough, it is told (`noteLate`).
  */
 import type { Entry, Event, Turn } from '@stepwell/protocol'
 import type { Wanted } from './ask.ts'
@@ -11,19 +11,15 @@ import { validateEvent } from './event-schema.ts'
 import type { DurableFunction } from './function.ts'
 import { nextMacrotask } from './macrotask.ts'
 import type { Arrival, Memo } from './memo.ts'
+import type { Patience } from './patience.ts'
+import { QuietWindow } from './quiet-window.ts'
 import { HandlerScope, type Scopes } from './scopes.ts'
 import { createStep } from './step-tools.ts'
 
 /** How a handler ended. */
 export type HandlerEnd = { value: unknown } | { error: unknown }
 
-/**
- * A handler that got a value and then neither ended nor asked for more may be awaiting something that is no step (a
- * hash, an import), while another branch waits for one. It has this long before the turn is given up as waiting...
- */
-const QUIET_MS = 100
-
-/** ...and on replay this long to ask for what it asked for when the next entry was recorded. */
+/** On replay a handler has this long to ask for what it asked for when the next entry was recorded. */
 const REPLAY_QUIET_MS = 1_000
 
 /** The handler of a turn and how far it is. */
@@ -37,10 +33,15 @@ export class TurnHandler {
   readonly #nextChange: () => Promise<void>
   readonly #wake: () => void
   readonly #budgetEndsAtMs: number
+  readonly #patience: Patience
+  /** Open while it may still be on its way to something that is no step. */
+  readonly #quiet = new QuietWindow()
+  readonly #replayQuiet = new QuietWindow()
+  #wasLate = false
   /** Null while it runs. */
   end: HandlerEnd | null = null
-  /** Until when it may still be on its way to something that is no step; monotonic milliseconds. */
-  mayMoveUntilMs = 0
+  /** Its turn was settled as waiting: nothing that it does from then on is known to anybody. */
+  isGivenUp = false
 
   /** @param input `nextChange` resolves when something has happened to the turn, or when it is time to look again */
   constructor(input: {
@@ -48,6 +49,7 @@ export class TurnHandler {
     definition: DurableFunction
     memo: Memo
     scopes: Scopes
+    patience: Patience
     budgetEndsAtMs: number
     ask: (id: string, wanted: Wanted) => Promise<unknown>
     nextChange: () => Promise<void>
@@ -57,6 +59,7 @@ export class TurnHandler {
     this.#definition = input.definition
     this.#memo = input.memo
     this.#scopes = input.scopes
+    this.#patience = input.patience
     this.#budgetEndsAtMs = input.budgetEndsAtMs
     this.#ask = input.ask
     this.#nextChange = input.nextChange
@@ -70,7 +73,37 @@ export class TurnHandler {
 
   /** It got a value a moment ago, and what it does with it does not show yet. */
   get mayStillMove(): boolean {
-    return this.end === null && performance.now() < this.mayMoveUntilMs
+    return this.end === null && this.#quiet.isOpen
+  }
+
+  /** When `look` has to be called at the latest; monotonic milliseconds. */
+  get looksAgainAtMs(): number {
+    return Math.min(this.#quiet.looksAgainAtMs, this.#replayQuiet.looksAgainAtMs)
+  }
+
+  /** Counts the time in which it was quiet. */
+  look(): void {
+    const nowMs = performance.now()
+    this.#quiet.look(nowMs)
+    this.#replayQuiet.look(nowMs)
+  }
+
+  /** It has asked for a step. @param isSettled whether it got the value at once */
+  noteAsk(isSettled: boolean): void {
+    this.#quiet.open(this.#patience.durationMs(this.#definition, !isSettled), performance.now())
+  }
+
+  /** It goes on although its turn was given up as waiting. @param what it does: `asked for step "a"` */
+  noteLate(what: string): void {
+    if (this.#wasLate) return
+    this.#wasLate = true
+    const afterMs = performance.now() - this.#quiet.openedAtMs
+    this.#patience.noteLate(this.#definition, afterMs)
+    console.warn(
+      `[stepwell] Function "${this.#definition.id}", run ${this.#turn.run.id}: the handler ${what} ` +
+        `${Math.round(afterMs)} ms after its last step, when the run had been left as waiting. It goes on only when ` +
+        'something arrives for it. Put what is awaited between steps into a step.',
+    )
   }
 
   /** What `isStalled` is called. */
@@ -116,7 +149,8 @@ export class TurnHandler {
     const gotValue = this.#memo.apply(entry, arrival)
     if (!gotValue || this.end !== null) return
     await this.#letRun()
-    this.mayMoveUntilMs = askCount === this.#memo.askCount ? performance.now() + QUIET_MS : 0
+    if (askCount !== this.#memo.askCount) return
+    this.#quiet.open(this.#patience.durationMs(this.#definition, false), performance.now())
   }
 
   /** Until it waits for a step, has ended, or is stalled. */
@@ -140,6 +174,7 @@ export class TurnHandler {
     } catch (error) {
       this.end = { error }
     }
+    if (this.isGivenUp) this.noteLate('ended')
     // What the handler looked at last is told as handled only after the microtasks of now.
     void nextMacrotask().then(() => this.#warnOfUnhandled())
     this.#wake()
@@ -156,11 +191,11 @@ export class TurnHandler {
 
   /** When this entry was recorded its key had been asked for; so whatever the handler awaits now, the ask follows. */
   async #waitForAsk(entry: Entry): Promise<void> {
-    const untilMs = performance.now() + REPLAY_QUIET_MS
-    this.mayMoveUntilMs = untilMs
-    while (this.end === null && !this.#memo.isAsked(entry) && performance.now() < untilMs) {
+    this.#replayQuiet.open(REPLAY_QUIET_MS, performance.now())
+    while (this.end === null && !this.#memo.isAsked(entry) && this.#replayQuiet.isOpen) {
       await this.#nextChange()
       await nextMacrotask()
     }
+    this.#replayQuiet.open(0, performance.now())
   }
 }

@@ -18,6 +18,7 @@ import { nextMacrotask } from './macrotask.ts'
 import { type Arrival, Memo } from './memo.ts'
 import { askOpText, failOpText, finishOpText } from './op-text.ts'
 import { Outbox } from './outbox.ts'
+import type { Patience } from './patience.ts'
 import type { ReportAnswer } from './reporter.ts'
 import type { Scopes } from './scopes.ts'
 import type { BodyPlaces } from './step-body.ts'
@@ -34,6 +35,7 @@ export interface TurnInput {
   deliver: (text: string) => Promise<ReportAnswer>
   places: BodyPlaces
   scopes: Scopes
+  patience: Patience
 }
 
 /** How a turn ended: with its last report, or with nothing to say because another process has the run. */
@@ -83,6 +85,7 @@ class TurnExecution {
       turn,
       definition,
       scopes: input.scopes,
+      patience: input.patience,
       memo: this.#memo,
       budgetEndsAtMs: this.#budgetEndsAtMs,
       ask: (id, wanted) => this.#ask(id, wanted),
@@ -145,9 +148,12 @@ class TurnExecution {
   #ask(id: string, wanted: Wanted): Promise<unknown> {
     const body = this.#scopes.currentBody()
     if (body !== undefined) throw body.refuseNested(id)
+    if (this.#handler.isGivenUp) this.#handler.noteLate(`asked for step "${id}"`)
     // A branch that outlives the handler or the turn waits for ever: nothing refers to it, so it is collected.
-    if (this.#handler.end !== null || this.#isClosed) return new Promise(() => {})
+    if (this.#handler.end !== null || this.#handler.isGivenUp || this.#isClosed) return new Promise(() => {})
+    const pendingCount = this.#memo.pending.size
     const answer = this.#memo.ask(id, wanted)
+    this.#handler.noteAsk(this.#memo.pending.size === pendingCount)
     this.#alarm.wake()
     return answer
   }
@@ -195,20 +201,24 @@ class TurnExecution {
   /** Sleeps and waits alone can go into the response: nothing here follows from their being recorded. */
   get #hasToReport(): boolean {
     if (this.#reports.isReporting || !this.#reports.canReport || this.#outbox.size === 0) return false
-    return (
-      this.#bodies.runningCount > 0 || (this.#mayStart && (this.#bodies.queuedCount > 0 || this.#outbox.settlesAtOnce))
-    )
+    if (this.#bodies.runningCount > 0) return true
+    // A turn that is held for its handler must not keep sleeps from starting meanwhile.
+    const goesOn = this.#bodies.queuedCount > 0 || this.#outbox.settlesAtOnce || this.#handler.mayStillMove
+    return this.#mayStart && goesOn
   }
 
   get #isIdle(): boolean {
     if (this.#bodies.runningCount > 0 || this.#reports.isReporting || this.#inbox.length > 0) return false
-    return !this.#mayStart || (this.#bodies.queuedCount === 0 && !this.#handler.mayStillMove)
+    // Where the turn says `continue`, nothing is lost by what the handler does next.
+    if (this.#bodies.queuedCount > 0 || this.#outbox.settlesAtOnce) return !this.#mayStart
+    return !this.#reports.canReport || !this.#handler.mayStillMove
   }
 
   /** Resolves when something has happened, or when it is time to look again. Sends signs of life meanwhile. */
   async #nextChange(): Promise<void> {
     const nowMs = performance.now()
-    const looks = [this.#budgetEndsAtMs, this.#handler.mayMoveUntilMs].filter(atMs => atMs > nowMs)
+    const looks = [this.#handler.looksAgainAtMs]
+    if (this.#budgetEndsAtMs > nowMs) looks.push(this.#budgetEndsAtMs)
     if (this.#reports.canShowLife) {
       const { canReport } = this.#reports
       const heartbeatAtMs = this.#reports.sentAtMs + HEARTBEAT_MS
@@ -217,6 +227,7 @@ class TurnExecution {
       else looks.push(heartbeatAtMs, canReport ? this.#memo.nextDueAtMs : heartbeatAtMs)
     }
     await this.#alarm.wait(Math.min(...looks))
+    this.#handler.look()
   }
 
   /** The last report of a handler that has ended. */
@@ -243,6 +254,7 @@ class TurnExecution {
       canReport &&
       unrecorded.length === ops.length &&
       unrecorded.every(slot => slot.ask?.wanted.kind === 'sleep' || slot.ask?.wanted.kind === 'wait')
+    this.#handler.isGivenUp = isWaiting
     return this.#outbox.write(isWaiting ? 'waiting' : 'continue', ops)
   }
 

@@ -3,6 +3,7 @@ import type { Turn } from '@stepwell/protocol'
 import { afterEach } from 'vitest'
 import type { TypedEvent, UntypedEvents } from '../src/index.ts'
 import { createFunction, type HandlerContext, type Retries, type ServeOptions, serve } from '../src/index.ts'
+import { Patience } from '../src/patience.ts'
 import { Scopes } from '../src/scopes.ts'
 import { BodyPlaces } from '../src/step-body.ts'
 import { EngineDouble, KEY } from './engine-double.ts'
@@ -61,7 +62,13 @@ export function aTurnOf(handler: Handler, { concurrency = 1 } = {}) {
     reportUrl: 'http://127.0.0.1:1/',
     journal: [{ seq: 1, turn: 1, at: AT, type: 'run_started', data: event }],
   }
-  return { turn, definition: aFunction(handler), places: new BodyPlaces(concurrency), scopes: new Scopes() }
+  return {
+    turn,
+    definition: aFunction(handler),
+    places: new BodyPlaces(concurrency),
+    scopes: new Scopes(),
+    patience: new Patience(),
+  }
 }
 
 export const THREE_STEPS: Handler = async ({ step }) => {

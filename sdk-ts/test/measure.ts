@@ -5,6 +5,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import type { Entry, Turn } from '@stepwell/protocol'
 import { createFunction, serve, type UntypedEvents } from '../src/index.ts'
+import { Patience } from '../src/patience.ts'
 import { Scopes } from '../src/scopes.ts'
 import { BodyPlaces } from '../src/step-body.ts'
 import { executeTurn } from '../src/turn.ts'
@@ -49,6 +50,7 @@ function replay(handler: Parameters<typeof createFunction<UntypedEvents>>[0]['ha
     deliver,
     places: new BodyPlaces(100),
     scopes: new Scopes(),
+    patience: new Patience(),
   })
 }
 

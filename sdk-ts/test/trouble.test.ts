@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test, vi } from 'vitest'
 import { EngineDouble, type Trouble } from './engine-double.ts'
 import type { EngineRun } from './engine-run.ts'
 import { anApp } from './harness.ts'
@@ -7,10 +7,25 @@ import { type Program, toHandler } from './programs.ts'
 
 /** Made once: it is asked for hundreds of runs. */
 let engine: EngineDouble
+let isOver = false
 beforeAll(async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
+  void runClock()
   engine = await new EngineDouble(anApp(() => null)).open()
 })
-afterAll(() => engine.close())
+afterAll(async () => {
+  isOver = true
+  vi.useRealTimers()
+  await engine.close()
+})
+
+/** Time passes with the event loop, which both sides run in: pauses cost nothing, and no answer comes too late. */
+async function runClock(): Promise<void> {
+  while (!isOver) {
+    await new Promise(resolve => setImmediate(resolve))
+    if (!isOver) await vi.advanceTimersByTimeAsync(10)
+  }
+}
 
 /** Programs whose result does not depend on time: steps that work or fail, sleeps, sends, branches and loops. */
 const { program } = fc.letrec<{ program: Program; statement: Program[number] }>(tie => ({
