@@ -216,3 +216,36 @@ test.each(['before', 'after'] as const)(
     expect((await system.waitForState(id, 'completed')).output).toEqual(Array.from({ length: 300 }, (_, n) => n))
   },
 )
+
+test('parallel sleeps wake in time, each of them, and so does a wait beside them', async () => {
+  const beside = createFunction({
+    id: 'beside',
+    trigger: { event: 'beside' },
+    handler: async ({ step }) => {
+      await Promise.all([
+        ...[100, 200, 300, 400].map(ms => step.sleep(`nap ${ms}`, ms)),
+        step.waitForEvent('answer', { event: 'beside.answer' }),
+      ])
+    },
+  })
+  await system.serveApp([beside])
+  const [sent] = await system.client.send({ name: 'beside' })
+  const id = sent?.runs[0] ?? ''
+  await waitUntil(
+    'three have woken',
+    async () => (await system.journal(id)).filter(entry => entry.type === 'sleep_completed').length === 3,
+  )
+  const sentAt = Date.now()
+  await system.client.send({ name: 'beside.answer' })
+
+  await system.waitForState(id, 'completed')
+
+  const journal = await system.journal(id)
+  const late = journal.flatMap(entry => {
+    if (entry.type === 'wait_matched') return [Date.parse(entry.at) - sentAt]
+    if (entry.type !== 'sleep_started') return []
+    const woke = journal.find(other => other.type === 'sleep_completed' && other.key === entry.key)
+    return [Date.parse(woke?.at ?? '') - Date.parse(entry.data.until)]
+  })
+  expect([...late].sort((a, b) => a - b)[3]).toBeLessThan(250)
+})

@@ -163,7 +163,7 @@ test('parallel steps all run, and a race has the same winner on every replay', a
       ])
       winners.push(winner)
       // longer than the slow step, so that each ends the turn
-      await step.sleep('replay', 600)
+      await step.sleep('replay', 1_500)
       await step.sleep('replay again', 50)
       return { all, winner }
     },
