@@ -20,5 +20,6 @@ begin
   if v_table is not null then
     execute format('analyze (skip_locked) %s', v_table);
   end if;
-  return v_table;
+  -- as text a regclass has its schema or not, by the search path
+  return (select relname from pg_class where oid = v_table);
 end $$;

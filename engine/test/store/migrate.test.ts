@@ -120,5 +120,5 @@ test('statistics follow a table that has outgrown them, once', async () => {
     return [small, await refreshStatistics(sql), await refreshStatistics(sql)]
   })
 
-  expect(analysed).toEqual([null, 'stepwell.event_ids', null])
+  expect(analysed).toEqual([null, 'event_ids', null])
 })
