@@ -19,7 +19,7 @@ import { type Advance, type Advanced, advance, advanceAndSend, type DeliveredEnt
 import { isDatabaseAway, isSqlState, type Sql } from '../store/db.ts'
 import type { Catalogs } from './catalogs.ts'
 import type { Shapes } from './ensure-shape.ts'
-import { createGroupCommit, type GroupCommit } from './group-commit.ts'
+import { createBuffers, createGroupCommit, type GroupCommit } from './group-commit.ts'
 import { type HeldRun, type HeldRuns, nowMsOf } from './held-runs.ts'
 import { prepareEvents } from './send-events.ts'
 
@@ -69,22 +69,15 @@ interface Item {
 
 /** Builds the door: one group-commit buffer per workspace. */
 export function createAdvanceRun(deps: AdvanceDeps): AdvanceRun {
-  const buffers = new Map<WorkspaceId, GroupCommit<Item, Advanced>>()
-
-  function bufferOf(ws: WorkspaceId): GroupCommit<Item, Advanced> {
-    let buffer = buffers.get(ws)
-    if (buffer === undefined) {
-      buffer = createGroupCommit({
-        maxItems: BATCH_RUNS_MAX,
-        maxWeight: BATCH_BYTES_MAX,
-        weigh: item => item.bytes,
-        flush: items => write(deps, ws, items),
-        isHopeless: isDatabaseAway,
-      })
-      buffers.set(ws, buffer)
-    }
-    return buffer
-  }
+  const bufferOf = createBuffers((ws: WorkspaceId) =>
+    createGroupCommit<Item, Advanced>({
+      maxItems: BATCH_RUNS_MAX,
+      maxWeight: BATCH_BYTES_MAX,
+      weigh: item => item.bytes,
+      flush: items => write(deps, ws, items),
+      isHopeless: isDatabaseAway,
+    }),
+  )
 
   return async function advanceRun(run, happening) {
     if (run.isOver) return { status: 'stale' }

@@ -78,3 +78,18 @@ export function createGroupCommit<Item, Result>(options: {
     },
   }
 }
+
+/** One buffer for each key, made when it is first asked for. */
+export function createBuffers<Key, Item, Result>(
+  create: (key: Key) => GroupCommit<Item, Result>,
+): (key: Key) => GroupCommit<Item, Result> {
+  const buffers = new Map<Key, GroupCommit<Item, Result>>()
+  return function bufferOf(key) {
+    let buffer = buffers.get(key)
+    if (buffer === undefined) {
+      buffer = create(key)
+      buffers.set(key, buffer)
+    }
+    return buffer
+  }
+}

@@ -11,7 +11,7 @@ import type { Sql } from '../store/db.ts'
 import { isDatabaseAway } from '../store/db.ts'
 import { type IngestEvent, ingest } from '../store/ingest.ts'
 import type { Catalogs } from './catalogs.ts'
-import { createGroupCommit, type GroupCommit } from './group-commit.ts'
+import { createBuffers, createGroupCommit } from './group-commit.ts'
 
 export interface SendEventsDeps {
   sql: Sql
@@ -37,22 +37,15 @@ interface Request {
 
 /** `(ws, events) -> ids and runs`, resolved after the commit. Events are valid by the schema of the edge. */
 export function createSendEvents(deps: SendEventsDeps): SendEvents {
-  const buffers = new Map<WorkspaceId, GroupCommit<Request, SendEventsAnswer>>()
-
-  function bufferOf(ws: WorkspaceId): GroupCommit<Request, SendEventsAnswer> {
-    let buffer = buffers.get(ws)
-    if (buffer === undefined) {
-      buffer = createGroupCommit({
-        maxItems: BATCH_REQUESTS_MAX,
-        maxWeight: BATCH_BYTES_MAX,
-        weigh: request => request.bytes,
-        flush: requests => flush(deps, ws, requests),
-        isHopeless: isDatabaseAway,
-      })
-      buffers.set(ws, buffer)
-    }
-    return buffer
-  }
+  const bufferOf = createBuffers((ws: WorkspaceId) =>
+    createGroupCommit<Request, SendEventsAnswer>({
+      maxItems: BATCH_REQUESTS_MAX,
+      maxWeight: BATCH_BYTES_MAX,
+      weigh: request => request.bytes,
+      flush: requests => flush(deps, ws, requests),
+      isHopeless: isDatabaseAway,
+    }),
+  )
 
   return async function sendEvents(ws, events) {
     const texts = events.map(event => ({ event, data: JSON.stringify(event.data ?? {}) }))
