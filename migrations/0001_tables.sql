@@ -191,6 +191,8 @@ create table stepwell.runs_done (
   primary key (ws, id, finished_at)
 ) partition by range (finished_at);
 create index runs_done_by_function on stepwell.runs_done (ws, function, id);
+-- the few that somebody looks for
+create index runs_done_not_completed on stepwell.runs_done (ws, state, id) where state <> 'completed';
 
 -- One line per dispatch: the stamps that split a run's time into waiting, durable, network and app.
 create table stepwell.turns (

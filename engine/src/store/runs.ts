@@ -33,16 +33,15 @@ export async function listRuns(
   sql: Sql,
   page: { ws: WorkspaceId; limit: number; before: string | null; state: RunState | null; function: string | null },
 ): Promise<RunView[]> {
-  const { ws, state, limit } = page
-  const before = page.before === null ? sql`` : sql`and r.id < ${page.before}`
-  const name = page.function === null ? sql`` : sql`and r.function = ${page.function}`
+  const { state, limit } = page
+  const branch = { ...page, id: null }
   const wantsDone = state === null || isFinal(state)
   const wantsLive = state === null || !isFinal(state)
   const rows = await sql<RunRow[]>`
     select * from (
-      ${wantsLive ? liveRuns(sql, { where: sql`r.ws = ${ws} ${before} ${name}`, state, limit }) : sql``}
+      ${wantsLive ? liveRuns(sql, branch) : sql``}
       ${wantsLive && wantsDone ? sql`union all` : sql``}
-      ${wantsDone ? doneRuns(sql, { where: sql`r.ws = ${ws} ${before} ${name}`, state, limit }) : sql``}
+      ${wantsDone ? doneRuns(sql, branch) : sql``}
     ) runs
     order by id desc
     limit ${limit}`
@@ -51,13 +50,20 @@ export async function listRuns(
 
 /** One run, live or finished; null when the workspace has none of that id. */
 export async function findRun(sql: Sql, ws: WorkspaceId, id: RunId): Promise<RunView | null> {
-  const one = { where: sql`r.ws = ${ws} and r.id = ${id}`, state: null, limit: 1 }
-  const [row] = await sql<RunRow[]>`${liveRuns(sql, one)} union all ${doneRuns(sql, one)} limit 1`
+  const branch = { ws, id, before: null, state: null, function: null, limit: 1 }
+  const [row] = await sql<RunRow[]>`${liveRuns(sql, branch)} union all ${doneRuns(sql, branch)} limit 1`
   return row === undefined ? null : viewOf(row)
 }
 
 type Fragment = PendingQuery<Row[]>
-type Branch = { where: Fragment; state: RunState | null; limit: number }
+interface Branch {
+  ws: WorkspaceId
+  id: RunId | null
+  before: string | null
+  state: RunState | null
+  function: string | null
+  limit: number
+}
 
 /** What a live run is doing follows from where else it has a row. The page is cut before its waits and attempts are read. */
 function liveRuns(sql: Sql, branch: Branch): Fragment {
@@ -71,16 +77,33 @@ function liveRuns(sql: Sql, branch: Branch): Fragment {
         and j.type in ('step_completed', 'step_failed', 'step_retrying')) as attempts,
       p.created_at, null::timestamptz as finished_at
     from (
-      select r.*, s.state
-      from stepwell.runs r
-      left join stepwell.queue q on q.ws = r.ws and q.run_id = r.id
-      cross join lateral (
-        select case when q.owner is not null then 'running' when q.run_id is not null then 'queued' else 'waiting' end as state
-      ) s
-      where ${branch.where} ${branch.state === null ? sql`` : sql`and s.state = ${branch.state}`}
-      order by r.id desc
+      select r.*, live.state
+      from ${liveStates(sql, branch)} live
+      join stepwell.runs r on r.ws = ${branch.ws} and r.id = live.id ${functionIs(sql, branch)}
+      order by live.id desc
       limit ${branch.limit}
     ) p)`
+}
+
+/** Ids and states. A few runs that are running or queued, among a million that wait, are read from the queue. */
+function liveStates(sql: Sql, branch: Branch): Fragment {
+  const { ws, state } = branch
+  if (state === 'running' || state === 'queued') {
+    const owner = state === 'running' ? sql`is not null` : sql`is null`
+    return sql`(
+      select q.run_id as id, ${state}::text as state
+      from stepwell.queue q
+      where q.ws = ${ws} and q.owner ${owner} ${idIs(sql, branch, sql`q.run_id`)})`
+  }
+  return sql`(
+    select r.id, s.state
+    from stepwell.runs r
+    left join stepwell.queue q on q.ws = r.ws and q.run_id = r.id
+    cross join lateral (
+      select case when q.owner is not null then 'running' when q.run_id is not null then 'queued' else 'waiting' end as state
+    ) s
+    where r.ws = ${ws} ${idIs(sql, branch, sql`r.id`)} ${functionIs(sql, branch)}
+      ${state === null ? sql`` : sql`and s.state = ${state}`})`
 }
 
 function doneRuns(sql: Sql, branch: Branch): Fragment {
@@ -88,9 +111,24 @@ function doneRuns(sql: Sql, branch: Branch): Fragment {
     select r.id, r.function, r.generation, r.state, r.output, r.error, null as trouble, null as waits, r.attempts,
       r.created_at, r.finished_at
     from stepwell.runs_done r
-    where ${branch.where} ${branch.state === null ? sql`` : sql`and r.state = ${branch.state}`}
+    where r.ws = ${branch.ws} ${branch.state === null ? sql`` : doneIs(sql, branch.state)}
+      ${idIs(sql, branch, sql`r.id`)} ${functionIs(sql, branch)}
     order by r.id desc
     limit ${branch.limit})`
+}
+
+/** Said in so many words, the index of those that did not complete serves it. */
+function doneIs(sql: Sql, state: RunState): Fragment {
+  return state === 'completed' ? sql`and r.state = 'completed'` : sql`and r.state <> 'completed' and r.state = ${state}`
+}
+
+function idIs(sql: Sql, branch: Branch, id: Fragment): Fragment {
+  if (branch.id !== null) return sql`and ${id} = ${branch.id}`
+  return branch.before === null ? sql`` : sql`and ${id} < ${branch.before}`
+}
+
+function functionIs(sql: Sql, branch: Branch): Fragment {
+  return branch.function === null ? sql`` : sql`and r.function = ${branch.function}`
 }
 
 function isFinal(state: RunState): boolean {
