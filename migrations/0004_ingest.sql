@@ -4,13 +4,14 @@
 -- p_key_ and p_run_; indexes into the events count from 1. An own id occurs once.
 -- `stale`: the caller's idea of the workspace is older than the workspace. Nothing is written; reload and call again.
 -- `known`: for events whose own id was accepted before, their index and the runs they started then (as uuid, comma).
+-- The first p_leases of the runs are leased to p_worker at once: it starts them without a claim.
 create function stepwell.ingest(
   p_ws int, p_version bigint,
   p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
   p_key_event int[], p_key_hash uuid[],
   p_run_id uuid[], p_run_event int[], p_run_function text[],
-  p_max_wakes int,
-  out stale boolean, out known_event int[], out known_runs text[]
+  p_max_wakes int, p_worker uuid, p_token bigint, p_leases int,
+  out stale boolean, out known_event int[], out known_runs text[], out now_ms double precision
 ) language plpgsql
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
 as $$
@@ -31,8 +32,9 @@ begin
       select run_ids from stepwell.event_ids where ws = p_ws and own_id = e.wire_id and not v_fresh[e.i] offset 0
     ) k;
   end if;
-  perform stepwell.accept_events(p_ws, v_fresh, p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data,
-    p_key_event, p_key_hash, p_run_id, p_run_event, p_run_function, p_max_wakes);
+  now_ms := extract(epoch from stepwell.accept_events(p_ws, v_fresh,
+    p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data,
+    p_key_event, p_key_hash, p_run_id, p_run_event, p_run_function, p_max_wakes, p_worker, p_token, p_leases)) * 1000;
 end $$;
 
 -- Remembers the senders' own ids with the runs that their events will start. Returns, per event, whether it is new: its id
@@ -70,13 +72,14 @@ begin
 end $$;
 
 -- Stores the events of which p_fresh says so, starts their runs and gives them to open waits. The caller holds their names.
+-- Returns the instant at which they count as received.
 create function stepwell.accept_events(
   p_ws int, p_fresh boolean[],
   p_event_id uuid[], p_event_wire_id text[], p_event_name text[], p_event_ts text[], p_event_data text[],
   p_key_event int[], p_key_hash uuid[],
   p_run_id uuid[], p_run_event int[], p_run_function text[],
-  p_max_wakes int
-) returns void
+  p_max_wakes int, p_worker uuid, p_token bigint, p_leases int
+) returns timestamptz
 language plpgsql as $$
 declare
   v_now timestamptz := clock_timestamp();
@@ -96,9 +99,10 @@ begin
       stepwell.event_json(p_event_wire_id[event], p_event_name[event], p_event_data[event], p_event_ts[event])
     from unnest(p_run_id, p_run_event) as r(id, event)
     where p_fresh[event];
-    insert into stepwell.queue (ws, run_id, ready_at)
-    select p_ws, id, v_now
-    from unnest(p_run_id, p_run_event) as r(id, event)
+    insert into stepwell.queue (ws, run_id, ready_at, owner, token, claimed_at)
+    select p_ws, id, v_now, case when i <= p_leases then p_worker end, case when i <= p_leases then p_token end,
+      case when i <= p_leases then v_now end
+    from unnest(p_run_id, p_run_event) with ordinality as r(id, event, i)
     where p_fresh[event];
   end if;
 
@@ -116,4 +120,5 @@ begin
       array(select hash from unnest(p_key_event, p_key_hash) with ordinality as k(event, hash, n) where p_fresh[event] order by n),
       p_max_wakes);
   end if;
+  return v_now;
 end $$;

@@ -2,9 +2,9 @@
  * Wires everything; the only place that does. No globals, so that a test can run several engines in one process.
  */
 import { randomBytes } from 'node:crypto'
-import { createUuid7 } from '@stepwell/protocol'
+import { createUuid7, type RunView } from '@stepwell/protocol'
 import { createCallApp } from './call/call-app.ts'
-import type { WorkerId, WorkspaceId } from './core/ids.ts'
+import type { RunId, WorkerId, WorkspaceId } from './core/ids.ts'
 import type { Log } from './log.ts'
 import { startFanouts, startHeartbeat, startReaper, startStatistics, startTimers, startUpkeep } from './loops/clocks.ts'
 import { startSignals } from './loops/signals.ts'
@@ -13,6 +13,7 @@ import { type Connection, closePools, openPools, type Pools } from './store/db.t
 import { findRunnable, forgetOtherWorkers, heartbeat, release } from './store/queue.ts'
 import { listWorkspaces } from './store/workspaces.ts'
 import { type AdvanceDeps, createAdvanceRun } from './usecases/advance-runs.ts'
+import { awaitRun, endedRun, RunEnds } from './usecases/await-run.ts'
 import { Catalogs } from './usecases/catalogs.ts'
 import { claimRuns } from './usecases/claim-runs.ts'
 import { Shapes } from './usecases/ensure-shape.ts'
@@ -49,6 +50,8 @@ export interface Engine {
   syncApp: (
     ...args: Parameters<typeof syncApp> extends [SyncAppDeps, ...infer Rest] ? Rest : never
   ) => ReturnType<typeof syncApp>
+  /** A run when it has ended, or as it is when the milliseconds are over. */
+  awaitRun: (ws: WorkspaceId, runId: RunId, waitMs: number) => Promise<RunView | null>
   catalogs: Catalogs
   pools: Pools
   /** Takes work. */
@@ -71,6 +74,7 @@ export function createEngine(options: EngineOptions): Engine {
   const catalogs = new Catalogs(pools.read)
   const shapes = new Shapes(pools.upkeep, catalogs)
   const held = new HeldRuns()
+  const ends = new RunEnds()
   const { callApp, close: closeCalls } = createCallApp({ turnsAtOnce: settings.capacity })
   /** What to add to our clock to get the database's. */
   let clockOffsetMs = 0
@@ -89,7 +93,19 @@ export function createEngine(options: EngineOptions): Engine {
   }
   const wakeAt = (_ws: WorkspaceId, dueAtMs: number) => timers?.wakeIn(Math.max(0, dueAtMs - nowMs()))
 
-  const sendEvents = createSendEvents({ sql: pools.write, catalogs, newUuid, nowMs, wake })
+  const sendEvents = createSendEvents({
+    sql: pools.write,
+    catalogs,
+    newUuid,
+    nowMs,
+    wake,
+    worker: workerId,
+    held,
+    places: {
+      reserve: (ws, wanted) => worker?.reserve(ws, wanted) ?? 0,
+      fill: (reserved, leased) => worker?.fill(reserved, leased),
+    },
+  })
   const advanceRun = createAdvanceRun({
     sql: pools.write,
     catalogs,
@@ -100,7 +116,10 @@ export function createEngine(options: EngineOptions): Engine {
     log,
     wake,
     wakeAt,
-    onSettled: options.onSettled,
+    onSettled(run, settle, endedAtMs) {
+      if (settle.step === 'done' && ends.isAwaited(run.runId)) ends.tell(run.runId, endedRun(run, settle, endedAtMs))
+      options.onSettled?.(run, settle, endedAtMs)
+    },
   })
   const reports: TakeReportsDeps = { sql: pools.read, held, worker: workerId, advanceRun, isDraining: () => isDraining }
   const turns = {
@@ -118,6 +137,7 @@ export function createEngine(options: EngineOptions): Engine {
     takeReports: (catalog, batch) => takeReports(reports, catalog, batch),
     syncApp: (catalog, request, how) =>
       syncApp({ sql: pools.upkeep, catalogs, callApp, wakeTimers: () => timers?.wakeIn(0) }, catalog, request, how),
+    awaitRun: (ws, runId, waitMs) => awaitRun({ sql: pools.read, held, ends }, ws, runId, waitMs),
     catalogs,
     pools,
     isDraining: () => isDraining,
@@ -166,6 +186,7 @@ export function createEngine(options: EngineOptions): Engine {
       })
       await Promise.race([worker?.idle(), late])
       clearTimeout(timer)
+      ends.close()
       await closeEdges?.()
       await Promise.all(stops.map(stop => stop()))
       if (worker !== null)

@@ -44,8 +44,11 @@ const SYNC_PATIENCE_MS = 10_000
 const SYNC_RETRY_MS = 250
 
 const DEFAULT_RUN_TIMEOUT: Duration = '30s'
-const FIRST_POLL_MS = 5
-const LAST_POLL_MS = 500
+/** How long one request waits; well within the time that an answer may take. */
+const WAIT_MS = 20_000
+
+/** Before asking again when the engine answered before the time. */
+const EARLY_ANSWER_PAUSE_MS = 200
 
 const FINAL_STATES: readonly string[] = ['completed', 'failed', 'cancelled']
 
@@ -145,11 +148,17 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
    */
   async waitForRun(id: string, options: { timeout?: Duration } = {}): Promise<RunView> {
     const untilMs = performance.now() + parseDuration(options.timeout ?? DEFAULT_RUN_TIMEOUT)
-    for (let pollMs = FIRST_POLL_MS; ; pollMs = Math.min(LAST_POLL_MS, pollMs * 2)) {
-      const run = await this.getRun(id)
-      const leftMs = untilMs - performance.now()
-      if (FINAL_STATES.includes(run.state) || leftMs <= 0) return run
-      await sleep(Math.min(pollMs, leftMs))
+    const path = `/v1/runs/${encodeURIComponent(id)}`
+    for (;;) {
+      // The engine answers when the run has ended; an engine that stops answers at once.
+      const askedAtMs = performance.now()
+      const waitMs = Math.ceil(Math.min(WAIT_MS, Math.max(0, untilMs - askedAtMs)))
+      const run: RunView = await this.#api.request('GET', `${path}?wait=${waitMs}ms`, {
+        retryDelaysMs: SEND_RETRY_DELAYS_MS,
+      })
+      const nowMs = performance.now()
+      if (FINAL_STATES.includes(run.state) || nowMs >= untilMs) return run
+      if (nowMs - askedAtMs < waitMs) await sleep(Math.min(EARLY_ANSWER_PAUSE_MS, untilMs - nowMs))
     }
   }
 }

@@ -6,7 +6,10 @@ import type { Engine } from '../engine.ts'
 import type { Log } from '../log.ts'
 
 /** What the routes use of an engine. */
-export type HttpEngine = Pick<Engine, 'sendEvents' | 'takeReports' | 'syncApp' | 'catalogs' | 'pools' | 'isDraining'>
+export type HttpEngine = Pick<
+  Engine,
+  'sendEvents' | 'takeReports' | 'syncApp' | 'awaitRun' | 'catalogs' | 'pools' | 'isDraining'
+>
 
 export interface HttpOptions {
   engine: HttpEngine

@@ -1,11 +1,19 @@
-import { decodeId, type JournalView, LIMITS, RUN_STATES, type RunList } from '@stepwell/protocol'
+import {
+  type Duration,
+  decodeId,
+  type JournalView,
+  LIMITS,
+  parseDuration,
+  RUN_STATES,
+  type RunList,
+} from '@stepwell/protocol'
 import { z } from 'zod'
 import { EngineError } from '../core/errors.ts'
 import type { RunId } from '../core/ids.ts'
 import { findRun, listRuns, readJournal } from '../store/runs.ts'
 import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
-import { readQuery, refuseQuery } from './query.ts'
+import { readQuery } from './query.ts'
 import { addRoute, gives } from './route.ts'
 import { journalView, runListView, runView } from './views.ts'
 
@@ -39,6 +47,21 @@ export const journalQuery = z.strictObject({
   limit: integer(1, ENTRIES_MAX).default(ENTRIES_DEFAULT),
 })
 
+const WAIT_MAX_MS = 60_000
+
+/** A duration as text, such as `20s`: answer when the run has ended, or when that long has passed. */
+export const runQuery = z.strictObject({
+  wait: z
+    .string()
+    .transform((text, context) => {
+      const ms = readDuration(text)
+      if (ms !== null && ms <= WAIT_MAX_MS) return ms
+      context.addIssue({ code: 'custom', message: 'is no duration from 0 to 60s, such as "20s"' })
+      return z.NEVER
+    })
+    .optional(),
+})
+
 const runParams = z.object({ id: z.string() })
 
 const listRoute = {
@@ -54,8 +77,8 @@ const runRoute = {
   method: 'get',
   path: '/v1/runs/{id}',
   operationId: 'getRun',
-  summary: 'One run as it is now',
-  request: { params: runParams },
+  summary: 'One run as it is now, or (wait) when it has ended',
+  request: { params: runParams, query: runQuery },
   responses: gives(200, 'The run', runView),
 } as const
 
@@ -88,10 +111,11 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
   })
 
   addRoute(app, runRoute, async c => {
-    refuseQuery(c)
+    const { wait } = readQuery(c, runQuery)
     const id = c.req.param('id') ?? ''
     const runId = decodeId('run', id) as RunId | null
-    const run = runId === null ? null : await findRun(sql, c.get('catalog').ws, runId)
+    const { ws } = c.get('catalog')
+    const run = runId === null ? null : await (wait ? engine.awaitRun(ws, runId, wait) : findRun(sql, ws, runId))
     if (run === null) throw runNotFound(id, c.get('catalog').name)
     return answer(c, 200, run)
   })
@@ -108,6 +132,15 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
     const view: JournalView = { run: id.toLowerCase(), generation: journal.generation, entries, next }
     return answer(c, 200, view)
   })
+}
+
+function readDuration(text: string): number | null {
+  try {
+    // Text that is none throws.
+    return parseDuration(text as Duration)
+  } catch {
+    return null
+  }
 }
 
 /** A cursor is the id of the last run of a page. */

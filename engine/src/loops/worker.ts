@@ -5,9 +5,10 @@
 import type { WorkspaceId } from '../core/ids.ts'
 import type { Log } from '../log.ts'
 import type { Leased } from '../usecases/claim-runs.ts'
+import type { FreshPlaces } from '../usecases/send-events.ts'
 import { type Loop, startLoop } from './loop.ts'
 
-export interface Worker {
+export interface Worker extends FreshPlaces {
   wake(ws: WorkspaceId): void
   /** No more claims. Resolves when the claim under way has ended; turns go on. */
   stopClaiming(): Promise<void>
@@ -17,6 +18,9 @@ export interface Worker {
 
 /** One claim at most: a batch that is still one quick statement. */
 const CLAIM_RUNS_MAX = 100
+/** A claim costs about the same for one run as for many: while there is little room, wait a moment for more. */
+const GATHER_PLACES = 32
+const GATHER_MS = 5
 const POLL_MIN_MS = 50
 const POLL_MAX_MS = 1_000
 
@@ -34,6 +38,8 @@ export function startWorker(options: WorkerOptions): Worker {
   let inFlight = 0
   let pollMs = POLL_MIN_MS
   let nextPollAt = 0
+  let claimedAt = 0
+  let isStopping = false
   let whenIdle: (() => void)[] = []
 
   const loop: Loop = startLoop({ name: 'worker', log: options.log, work })
@@ -48,10 +54,12 @@ export function startWorker(options: WorkerOptions): Worker {
     }
     // In turn: a workspace with much work goes to the end of the line after each claim.
     for (const ws of [...ready]) {
-      const free = options.capacity - inFlight
-      if (free <= 0) break
+      const limit = Math.min(options.capacity - inFlight, CLAIM_RUNS_MAX)
+      if (limit <= 0) break
+      const gatherMs = claimedAt + GATHER_MS - performance.now()
+      if (limit < Math.min(GATHER_PLACES, options.capacity) && gatherMs > 0) return gatherMs
       ready.delete(ws)
-      const limit = Math.min(free, CLAIM_RUNS_MAX)
+      claimedAt = performance.now()
       const leased = await options.claim(ws, limit)
       for (const one of leased) start(one)
       if (leased.length === limit) ready.add(ws)
@@ -67,14 +75,16 @@ export function startWorker(options: WorkerOptions): Worker {
     options
       .run(leased)
       .catch(error => options.log.warn({ runId: leased.run.wireId, err: error }, 'turn given up'))
-      .finally(() => {
-        inFlight -= 1
-        if (inFlight === options.capacity - 1 || ready.size > 0) loop.wake()
-        if (inFlight === 0) {
-          for (const resolve of whenIdle) resolve()
-          whenIdle = []
-        }
-      })
+      .finally(() => free(1))
+  }
+
+  function free(places: number): void {
+    const wasFull = inFlight >= options.capacity
+    inFlight -= places
+    if (wasFull || (ready.size > 0 && options.capacity - inFlight >= GATHER_PLACES)) loop.wake()
+    if (inFlight > 0) return
+    for (const resolve of whenIdle) resolve()
+    whenIdle = []
   }
 
   return {
@@ -82,7 +92,20 @@ export function startWorker(options: WorkerOptions): Worker {
       ready.add(ws)
       if (inFlight < options.capacity) loop.wake()
     },
-    stopClaiming: () => loop.stop(),
+    reserve(ws, wanted) {
+      if (isStopping || ready.has(ws)) return 0
+      const places = Math.max(0, Math.min(wanted, options.capacity - inFlight))
+      inFlight += places
+      return places
+    },
+    fill(reserved, leased) {
+      for (const one of leased) start(one)
+      free(reserved)
+    },
+    stopClaiming() {
+      isStopping = true
+      return loop.stop()
+    },
     idle: () => (inFlight === 0 ? Promise.resolve() : new Promise(resolve => whenIdle.push(resolve))),
   }
 }

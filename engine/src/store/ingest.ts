@@ -1,4 +1,4 @@
-import type { WorkspaceId } from '../core/ids.ts'
+import type { Token, WorkerId, WorkspaceId } from '../core/ids.ts'
 import { plainArray, textArray } from './arrays.ts'
 import type { Sql } from './db.ts'
 
@@ -21,21 +21,34 @@ export type Ingested =
   /** The caller's catalog is old: reload it and compute again. Nothing was written. */
   | { stale: true }
   /** Index of each event whose own id was accepted before -> the runs that it started then (uuids). */
-  | { stale: false; known: Map<number, string[]> }
+  | { stale: false; known: Map<number, string[]> /** The database's clock, Unix milliseconds. */; nowMs: number }
+
+/** The first `count` of the runs that a batch of events starts are leased at once. */
+export interface FreshLease {
+  worker: WorkerId
+  token: Token
+  count: number
+}
 
 /** More waits than this for one batch of events are woken by a loop instead, in batches of their own. */
 export const WAKES_PER_INGEST_MAX = 1_000
 
 /** Accepts events in one statement and one commit: stored, runs started, waits woken, or nothing of it. */
-export async function ingest(sql: Sql, ws: WorkspaceId, version: string, events: IngestEvent[]): Promise<Ingested> {
+export async function ingest(
+  sql: Sql,
+  ws: WorkspaceId,
+  version: string,
+  events: IngestEvent[],
+  lease: FreshLease | null = null,
+): Promise<Ingested> {
   const columns = eventColumns(events)
-  const [row] = await sql<{ stale: boolean; knownEvent: string | null; knownRuns: string | null }[]>`
-    select stale, array_to_json(known_event)::text as known_event, array_to_json(known_runs)::text as known_runs
+  const [row] = await sql<{ stale: boolean; knownEvent: string | null; knownRuns: string | null; nowMs: number }[]>`
+    select stale, array_to_json(known_event)::text as known_event, array_to_json(known_runs)::text as known_runs, now_ms
     from stepwell.ingest(
       ${ws}, ${version},
       ${columns.id}, ${columns.wireId}, ${columns.own}, ${columns.name}, ${columns.ts}, ${columns.data},
       ${columns.keyEvent}, ${columns.keyHash}, ${columns.runId}, ${columns.runEvent}, ${columns.runFunction},
-      ${WAKES_PER_INGEST_MAX})`
+      ${WAKES_PER_INGEST_MAX}, ${lease?.worker ?? null}, ${lease?.token ?? null}, ${lease?.count ?? 0})`
   if (row === undefined || row.stale) return { stale: true }
   const known = new Map<number, string[]>()
   if (row.knownEvent !== null && row.knownRuns !== null) {
@@ -46,7 +59,12 @@ export async function ingest(sql: Sql, ws: WorkspaceId, version: string, events:
         (runTexts[n] ?? '').split(',').filter(id => id !== ''),
       )
   }
-  return { stale: false, known }
+  return { stale: false, known, nowMs: row.nowMs }
+}
+
+/** An event as JSON text, as `stepwell.event_json` writes it. */
+export function eventJson({ wireId, name, data, ts }: IngestEvent): string {
+  return `{"id":${JSON.stringify(wireId)},"name":${JSON.stringify(name)},"data":${data},"ts":"${ts}"}`
 }
 
 /** Events, their keys and the runs they start as array literals; indexes into the events count from 1. */

@@ -34,17 +34,22 @@ export async function claimRuns(deps: ClaimRunsDeps, ws: WorkspaceId, limit: num
   const first = claimed[0]
   if (first === undefined) return []
   const catalog = await deps.catalogs.atLeast(ws, first.version)
-  const leased = claimed.map(row => ({ run: holdRun(catalog, row, token), journal: journalText(row.journal) }))
-  for (const { run } of leased) deps.held.add(run)
-  return leased
+  return claimed.map(row => hold(deps.held, catalog, row, token))
+}
+
+/** From now on this process holds the run. */
+export function hold(held: HeldRuns, catalog: Catalog, row: Claimed, token: Token): Leased {
+  const run = heldRun(catalog, row, token)
+  held.add(run)
+  return { run, journal: journalText(row.journal) }
 }
 
 /** 63 random bits: never met again, also not after a claim was lost in a crash of the database. */
-function newToken(): Token {
+export function newToken(): Token {
   return (randomBytes(8).readBigUInt64BE() >> 1n).toString() as Token
 }
 
-function holdRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
+function heldRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
   const snapshot: Snapshot = {
     runId: row.runId,
     generation: row.generation,

@@ -62,6 +62,11 @@ export class HeldRuns {
     return this.#byRun.get(runId)?.token === token
   }
 
+  /** Whether this process holds the run, under whatever token. */
+  holds(ws: WorkspaceId, runId: RunId): boolean {
+    return this.#byRun.get(runId)?.ws === ws
+  }
+
   get size(): number {
     return this.#byRun.size
   }

@@ -5,13 +5,16 @@
  */
 import { encodeId, type NewEvent, type SendEventsAnswer } from '@stepwell/protocol'
 import type { Catalog } from '../core/catalog.ts'
-import type { WorkspaceId } from '../core/ids.ts'
+import type { RunId, WorkerId, WorkspaceId } from '../core/ids.ts'
 import { eventHash } from '../core/match.ts'
 import type { Sql } from '../store/db.ts'
 import { isDatabaseAway } from '../store/db.ts'
-import { type IngestEvent, ingest } from '../store/ingest.ts'
+import { eventJson, type IngestEvent, type Ingested, ingest } from '../store/ingest.ts'
+import type { Claimed } from '../store/queue.ts'
 import type { Catalogs } from './catalogs.ts'
+import { hold, type Leased, newToken } from './claim-runs.ts'
 import { createBuffers, createGroupCommit } from './group-commit.ts'
+import type { HeldRuns } from './held-runs.ts'
 
 export interface SendEventsDeps {
   sql: Sql
@@ -21,6 +24,17 @@ export interface SendEventsDeps {
   nowMs: () => number
   /** Called after a commit that may have made runs runnable. */
   wake: (ws: WorkspaceId) => void
+  worker: WorkerId
+  held: HeldRuns
+  places: FreshPlaces
+}
+
+/** Room for runs that start here at once, without going through the queue. */
+export interface FreshPlaces {
+  /** Keeps up to `wanted` places free; none while older runs of the workspace may be waiting for them. Returns how many. */
+  reserve(ws: WorkspaceId, wanted: number): number
+  /** Gives reserved places up, and starts what has been leased for them. */
+  fill(reserved: number, leased: Leased[]): void
 }
 
 export type SendEvents = (ws: WorkspaceId, events: NewEvent[]) => Promise<SendEventsAnswer>
@@ -59,9 +73,8 @@ async function flush(deps: SendEventsDeps, ws: WorkspaceId, requests: Request[])
   for (let attempt = 1; attempt <= STALE_RETRIES_MAX; attempt += 1) {
     const catalog = attempt === 1 ? await deps.catalogs.get(ws) : await deps.catalogs.reload(ws)
     const { events, positions } = prepareEvents(deps, catalog, texts)
-    const result = await ingest(deps.sql, ws, catalog.version, events)
+    const result = await ingestAndStart(deps, catalog, events)
     if (result.stale) continue
-    deps.wake(ws)
     const answers = events.map((event, index) => ({
       id: event.wireId,
       runs: (result.known.get(index) ?? event.runs.map(run => run.id)).map(id => encodeId('run', id)),
@@ -73,6 +86,49 @@ async function flush(deps: SendEventsDeps, ws: WorkspaceId, requests: Request[])
     }))
   }
   throw new Error(`The catalog of workspace ${ws} changed ${STALE_RETRIES_MAX} times while events were accepted.`)
+}
+
+/** Accepts events. As many of the runs that they start as there is room for here are leased at once and started. */
+async function ingestAndStart(deps: SendEventsDeps, catalog: Catalog, events: IngestEvent[]): Promise<Ingested> {
+  const { ws } = catalog
+  const runs = events.flatMap((event, index) => event.runs.map(run => ({ ...run, index, event })))
+  const count = deps.places.reserve(ws, runs.length)
+  const token = newToken()
+  let leased: Leased[] = []
+  try {
+    const result = await ingest(deps.sql, ws, catalog.version, events, { worker: deps.worker, token, count })
+    if (result.stale) return result
+    const at = new Date(result.nowMs).toISOString()
+    leased = runs
+      .slice(0, count)
+      .filter(run => !result.known.has(run.index))
+      .map(run => hold(deps.held, catalog, freshClaim(run, catalog.version, result.nowMs, at), token))
+    if (leased.length < runs.length || events.some(event => event.hashes.length > 0)) deps.wake(ws)
+    return result
+  } finally {
+    deps.places.fill(count, leased)
+  }
+}
+
+/** A run that has just been started, as a claim would read it. */
+function freshClaim(
+  run: { id: string; function: string; event: IngestEvent },
+  version: string,
+  nowMs: number,
+  at: string,
+): Claimed {
+  return {
+    // It was made for this run by prepareEvents.
+    runId: run.id as RunId,
+    function: run.function,
+    generation: 1,
+    turn: 1,
+    trouble: null,
+    version,
+    nowMs,
+    readyAtMs: nowMs,
+    journal: [{ seq: 1, turn: 1, at, type: 'run_started', key: null, saw: null, data: eventJson(run.event) }],
+  }
 }
 
 /** The rows for a batch. An own id that occurs twice in the batch is one event; `positions` says which. */

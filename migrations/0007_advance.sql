@@ -222,7 +222,7 @@ begin
   end if;
   perform stepwell.accept_events(p_ws, array(select f and s from unnest(p_fresh, v_sent) with ordinality as t(f, s, i) order by i),
     p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data,
-    p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, case when p_made is null then 0 else p_max_wakes end);
+    p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, case when p_made is null then 0 else p_max_wakes end, null, null, 0);
   -- rows that were made for nothing: the sender's lease was not valid, or another event took the wait before the lock
   if cardinality(p_made) > 0 then
     delete from stepwell.queue q
