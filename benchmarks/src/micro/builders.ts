@@ -9,6 +9,7 @@ import { applyEntry, type Snapshot } from 'stepwell/src/core/snapshot.ts'
 import type { Advance } from 'stepwell/src/store/advance.ts'
 import type { IngestEvent } from 'stepwell/src/store/ingest.ts'
 import type { Claimed } from 'stepwell/src/store/queue.ts'
+import type { Recording } from 'stepwell/src/store/record.ts'
 
 export const FUNCTION = 'measured'
 /** A small object of a customer: what a typical step returns. */
@@ -65,7 +66,14 @@ export function aStartingEvent(): IngestEvent {
 
 export type Leased = Claimed & { token: Token }
 
-/** The decision that a report of one completed step is: the run's `stepsBefore` + 1st. Its lease is kept. */
+/** What a report of one completed step writes while the turn goes on: the run's `stepsBefore` + 1st. */
+export function aRecording(leased: Leased, stepsBefore: number): Recording {
+  const { runId, token, generation, turn } = leased
+  const nextSeq = leased.journal.length + 1 + stepsBefore
+  return { runId, token, generation, turn, nextSeq, entries: [aCompletedStep(`step-${stepsBefore}`)] }
+}
+
+/** The same through the door that takes everything. */
 export function aStepTaken(leased: Leased, stepsBefore: number): Advance {
   const changes: Change[] = [aCompletedStep(`step-${stepsBefore}`), { kind: 'settle', step: 'running' }]
   return anAdvance(leased, stepsBefore, changes)

@@ -2,13 +2,10 @@
  * What single parts cost: decisions, statements, signatures, and one report's way. Prints, and compares with the figures
  * of the last time on this machine, so that a regression is seen by whoever causes it. Nothing here fails on a figure.
  */
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { startEmbeddedPostgres } from 'stepwell/src/embedded/postgres.ts'
 import { type Connection, open, type Sql } from 'stepwell/src/store/db.ts'
 import { migrate } from 'stepwell/src/store/migrate.ts'
+import { startPostgres } from '../processes/postgres.ts'
 import { coreCases } from './core-cases.ts'
 import { edgeCases } from './edge-cases.ts'
 import { type Case, type Measured, measure } from './measure.ts'
@@ -77,8 +74,7 @@ async function settleDown(sql: Sql): Promise<void> {
 }
 
 async function withDatabase<T>(work: (connection: Connection, aside: Sql) => Promise<T>): Promise<T> {
-  const folder = await mkdtemp(join(tmpdir(), 'stepwell-micro-'))
-  const postgres = await startEmbeddedPostgres({ dataDir: join(folder, 'pgdata') })
+  const postgres = await startPostgres()
   const aside = open(postgres.connection, 1)
   try {
     await migrate(postgres.connection)
@@ -86,6 +82,5 @@ async function withDatabase<T>(work: (connection: Connection, aside: Sql) => Pro
   } finally {
     await aside.end()
     await postgres.stop()
-    await rm(folder, { recursive: true, force: true })
   }
 }

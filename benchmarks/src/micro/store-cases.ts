@@ -3,7 +3,8 @@ import { type Advance, advance } from 'stepwell/src/store/advance.ts'
 import type { Sql } from 'stepwell/src/store/db.ts'
 import { type IngestEvent, ingest } from 'stepwell/src/store/ingest.ts'
 import { claim } from 'stepwell/src/store/queue.ts'
-import { anEnd, aStartingEvent, aStepTaken, type Leased, newToken, newUuid } from './builders.ts'
+import { record } from 'stepwell/src/store/record.ts'
+import { anEnd, aRecording, aStartingEvent, aStepTaken, type Leased, newToken, newUuid } from './builders.ts'
 import type { Case } from './measure.ts'
 import type { Meter } from './meter.ts'
 
@@ -24,7 +25,8 @@ export function storeCases(place: Place): Case[] {
   return [
     ...[1, 100, 1_000].map(count => ingestCase(place, count)),
     ...[1, 100].map(count => claimCase(place, count)),
-    ...[1, 100, 500].map(count => keepCase(place, count)),
+    ...[1, 100, 500].map(count => keepCase(place, { door: 'record', count })),
+    ...[1, 100, 500].map(count => keepCase(place, { door: 'advance', count })),
     ...[1, 100].map(count => settleCase(place, count)),
   ]
 }
@@ -65,11 +67,12 @@ function claimCase(place: Place, count: number): Case {
   }
 }
 
-function keepCase(place: Place, count: number): Case {
+/** A step of each run is recorded, and its turn goes on. */
+function keepCase(place: Place, { door, count }: { door: 'record' | 'advance'; count: number }): Case {
   let leased: Leased[] = []
   let stepsBefore = 0
   return {
-    name: `advance, ${named(count, 'report')}, lease kept`,
+    name: `${door}, ${named(count, 'report')}, turn goes on`,
     items: count,
     meter: place.meter,
     prepare: async () => {
@@ -79,11 +82,13 @@ function keepCase(place: Place, count: number): Case {
       leased = await startAndLease(place, count)
       stepsBefore = 0
     },
-    run: () =>
-      write(
+    run: () => {
+      if (door === 'record') return recordSteps(place, leased, stepsBefore)
+      return write(
         place,
         leased.map(run => aStepTaken(run, stepsBefore)),
-      ),
+      )
+    },
   }
 }
 
@@ -116,6 +121,12 @@ async function startAndLease(place: Place, count: number): Promise<Leased[]> {
   await clearQueue(place)
   await accept(place, Array.from({ length: count }, aStartingEvent))
   return lease(place, count)
+}
+
+async function recordSteps({ sql, ws }: Place, leased: Leased[], stepsBefore: number): Promise<void> {
+  const items = leased.map(run => aRecording(run, stepsBefore))
+  const results = await record(sql, ws, items)
+  if (results.some(result => result.status !== 'ok')) throw new Error('A lease is not valid any more.')
 }
 
 async function write(place: Place, items: Advance[]): Promise<void> {
