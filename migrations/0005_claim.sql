@@ -27,8 +27,9 @@ $$;
 
 -- Leases up to p_limit runnable runs of one workspace to a worker and returns their journals, what arrived included:
 -- one row per entry, in order. May commit asynchronously: a claim lost in a crash of the server is claimed again, and
--- its token is worth nothing.
-create function stepwell.claim(p_ws int, p_limit int, p_worker uuid, p_token bigint)
+-- its token is worth nothing. p_from_ms (Unix milliseconds): begin at runs that became runnable then, null for the first;
+-- what has been taken is dead and in the way until vacuum comes, and it cannot come while a snapshot is open.
+create function stepwell.claim(p_ws int, p_limit int, p_worker uuid, p_token bigint, p_from_ms double precision)
 returns table (
   run_id uuid, function text, generation int, turn int, trouble text, version bigint, now_ms double precision,
   ready_at timestamptz, seq int, entry_turn int, at timestamptz, type text, key text, saw int, data text
@@ -40,12 +41,13 @@ declare
   v_runs uuid[];
   v_version bigint;
   v_now_ms double precision;
+  v_from timestamptz := coalesce(to_timestamp(p_from_ms / 1000), '-infinity');
 begin
   perform set_config('synchronous_commit', 'off', true);
   -- served by queue_runnable; `= any(array)` and never `from cte`: the generic plan of the join form scans the table
   v_runs := array(
     select q.run_id from stepwell.queue q
-    where q.ws = p_ws and q.owner is null
+    where q.ws = p_ws and q.owner is null and q.ready_at >= v_from
     order by q.ready_at, q.run_id
     limit p_limit
     for update skip locked);
@@ -83,14 +85,19 @@ begin
     order by q.ready_at, q.run_id, j.seq;
 end $$;
 
--- Resumes runs whose waits are due. One process at a time per workspace. `next_ms`: until the next one, null for none.
-create function stepwell.fire_timers(p_ws int, p_limit int, out fired int, out next_ms double precision)
+-- Resumes runs whose waits are due. One process at a time per workspace. p_from_ms (Unix milliseconds): begin at waits that
+-- are due then, null for the first. `next_ms`: until the next one, null for none; `left_from_ms`: no wait is left before.
+create function stepwell.fire_timers(
+  p_ws int, p_limit int, p_from_ms double precision, out fired int, out next_ms double precision, out left_from_ms double precision
+)
 language plpgsql
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
 as $$
 declare
   -- not in the statement: an index does not serve a comparison with a function that may change from row to row
   v_now timestamptz := clock_timestamp();
+  v_from timestamptz := coalesce(to_timestamp(p_from_ms / 1000), '-infinity');
+  v_next timestamptz;
   v_runs uuid[];
   v_keys text[];
 begin
@@ -100,7 +107,7 @@ begin
     select array_agg(run_id order by due_at, opened_at, ord), array_agg(key order by due_at, opened_at, ord) into v_runs, v_keys
     from (
       select run_id, key, due_at, opened_at, ord from stepwell.waits
-      where ws = p_ws and due_at <= v_now
+      where ws = p_ws and due_at >= v_from and due_at <= v_now
       order by due_at
       limit p_limit
     ) due;
@@ -110,8 +117,9 @@ begin
         array_fill(null::uuid, array[cardinality(v_runs)]), array_fill(null::text, array[cardinality(v_runs)]));
     end if;
   end if;
-  select extract(epoch from due_at - clock_timestamp()) * 1000 into next_ms
-  from stepwell.waits where ws = p_ws and due_at is not null order by due_at limit 1;
+  select due_at into v_next from stepwell.waits where ws = p_ws and due_at >= v_from order by due_at limit 1;
+  next_ms := extract(epoch from v_next - clock_timestamp()) * 1000;
+  left_from_ms := extract(epoch from least(v_next, v_now)) * 1000;
 end $$;
 
 -- Frees the runs of workers without a heartbeat for p_lease_ms.

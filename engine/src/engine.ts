@@ -18,6 +18,7 @@ import { Catalogs } from './usecases/catalogs.ts'
 import { claimRuns } from './usecases/claim-runs.ts'
 import { Shapes } from './usecases/ensure-shape.ts'
 import { HeldRuns } from './usecases/held-runs.ts'
+import { LowWater } from './usecases/low-water.ts'
 import { runTurn } from './usecases/run-turn.ts'
 import { createSendEvents, type SendEvents } from './usecases/send-events.ts'
 import { type SyncAppDeps, syncApp } from './usecases/sync-app.ts'
@@ -91,7 +92,11 @@ export function createEngine(options: EngineOptions): Engine {
     worker?.wake(ws)
     tellOthers(ws)
   }
-  const wakeAt = (_ws: WorkspaceId, dueAtMs: number) => timers?.wakeIn(Math.max(0, dueAtMs - nowMs()))
+  const timerMarks = new LowWater()
+  const wakeAt = (ws: WorkspaceId, dueAtMs: number) => {
+    timerMarks.lower(ws, dueAtMs)
+    timers?.wakeIn(Math.max(0, dueAtMs - nowMs()))
+  }
 
   const sendEvents = createSendEvents({
     sql: pools.write,
@@ -122,6 +127,7 @@ export function createEngine(options: EngineOptions): Engine {
     },
   })
   const reports: TakeReportsDeps = { sql: pools.read, held, worker: workerId, advanceRun, isDraining: () => isDraining }
+  const claims = { sql: pools.claim, catalogs, held, worker: workerId, marks: new LowWater(), nowMs }
   const turns = {
     callApp,
     advanceRun,
@@ -148,7 +154,7 @@ export function createEngine(options: EngineOptions): Engine {
       const clock = { sql: pools.upkeep, log, wake: (ws: WorkspaceId) => wake(ws) }
       const signals = await startSignals({ sql: pools.upkeep, log, worker: workerId, onWake: ws => worker?.wake(ws) })
       tellOthers = options.isAlone === true ? () => {} : ws => signals.wake(ws)
-      const timerLoop = startTimers(clock)
+      const timerLoop = startTimers({ ...clock, marks: timerMarks })
       timers = timerLoop
       const loops = [
         timerLoop,
@@ -172,7 +178,7 @@ export function createEngine(options: EngineOptions): Engine {
         log,
         capacity: settings.capacity,
         findRunnable: () => findRunnable(pools.claim),
-        claim: (ws, limit) => claimRuns({ sql: pools.claim, catalogs, held, worker: workerId }, ws, limit),
+        claim: (ws, limit) => claimRuns(claims, ws, limit),
         run: leased => runTurn(turns, leased),
       })
       stops = [...loops.map(loop => () => loop.stop()), () => signals.stop()]

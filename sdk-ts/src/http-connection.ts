@@ -101,7 +101,8 @@ export class HttpConnection {
   }
 }
 
-function connect(url: URL): net.Socket {
+/** A socket to the host of a URL, with TLS where the URL says so. */
+export function connect(url: URL): net.Socket {
   // URL keeps the brackets of an IPv6 address.
   const host = url.hostname.replace(/^\[|\]$/g, '')
   if (url.protocol === 'http:') return net.connect({ host, port: Number(url.port || 80), noDelay: true })

@@ -1,23 +1,27 @@
 /**
  * Delivers reports. All turns of this process that report to the same URL for the same workspace share one reporter:
- * one POST is in flight at a time, and the next carries whatever came meanwhile. So an idle process reports at once,
- * and a busy one in batches, which the engine commits together. The engine gives up a turn that shows no life for 30
- * seconds, so a report whose URL does not answer goes back to its turn long before that.
+ * few batches are in flight at a time, and the next carries whatever came meanwhile. So an idle process reports at once,
+ * and a busy one in batches, which the engine commits together. A batch travels as a frame of a stream where there is
+ * one, else as a request. The engine gives up a turn that shows no life for 30 seconds, so a report whose URL does not
+ * answer goes back to its turn long before that.
  */
 import {
   type AckBatch,
   type Entry,
+  type Frame,
   HEADERS,
   LIMITS,
   newMessageId,
   PROTOCOL_VERSION,
   responseId,
+  type SignatureHeaders,
   signHeaders,
   verify,
 } from '@stepwell/protocol'
 import type { HttpAnswer, HttpClient } from './http-client.ts'
 import { fits } from './json.ts'
-import { readAcks } from './read-acks.ts'
+import { problemStatus, readAcks } from './read-acks.ts'
+import type { ReportStreams, ReportTarget } from './report-streams.ts'
 import { SDK } from './sdk-version.ts'
 import { signatureHeadersOf } from './signature-headers.ts'
 import type { UnreachableUrls } from './unreachable-urls.ts'
@@ -44,6 +48,9 @@ const DELIVERY_MS = 8_000
 /** The only try while the URL is known to be unreachable: enough for an engine that is back. */
 const TRY_UNREACHABLE_MS = 1_000
 
+/** While one batch is being committed, the next one is on its way. More would be smaller, and cost more. */
+const MAX_IN_FLIGHT = 2
+
 /** Room for what stands around the reports in a body. */
 const ENVELOPE_BYTES = 1_024
 
@@ -54,28 +61,27 @@ interface Waiting {
 
 /** One destination of reports. */
 export class Reporter {
+  readonly #target: ReportTarget
   readonly #url: string
-  readonly #workspace: string
-  readonly #secrets: readonly string[]
   readonly #client: HttpClient
+  readonly #streams: ReportStreams
   readonly #unreachable: UnreachableUrls
   readonly #onIdle: () => void
   #queue: Waiting[] = []
-  #isSending = false
+  #inFlight = 0
 
   /** @param input `onIdle` is called when the last report has been answered */
   constructor(input: {
-    url: string
-    workspace: string
-    secrets: readonly string[]
+    target: ReportTarget
     client: HttpClient
+    streams: ReportStreams
     unreachable: UnreachableUrls
     onIdle: () => void
   }) {
-    this.#url = input.url
-    this.#workspace = input.workspace
-    this.#secrets = input.secrets
+    this.#target = input.target
+    this.#url = input.target.url
     this.#client = input.client
+    this.#streams = input.streams
     this.#unreachable = input.unreachable
     this.#onIdle = input.onIdle
   }
@@ -84,12 +90,12 @@ export class Reporter {
   report(text: string): Promise<ReportAnswer> {
     return new Promise(resolve => {
       this.#queue.push({ text, resolve })
-      if (!this.#isSending) void this.#sendAll()
+      if (this.#inFlight < MAX_IN_FLIGHT) void this.#sendAll()
     })
   }
 
   async #sendAll(): Promise<void> {
-    this.#isSending = true
+    this.#inFlight += 1
     while (this.#queue.length > 0) {
       const batch = this.#takeBatch()
       const answers = await this.#deliver(batch.map(waiting => waiting.text))
@@ -100,8 +106,8 @@ export class Reporter {
       // What waited behind it has no time left to find out the same.
       if (last?.kind === 'unreachable') for (const waiting of this.#queue.splice(0)) waiting.resolve(last)
     }
-    this.#isSending = false
-    this.#onIdle()
+    this.#inFlight -= 1
+    if (this.#inFlight === 0) this.#onIdle()
   }
 
   /** As many as one body holds; a report that is too large for that goes alone. */
@@ -121,7 +127,7 @@ export class Reporter {
 
   /** One answer per report, or one for all when the batch as a whole was not taken. */
   async #deliver(texts: string[]): Promise<ReportAnswer[]> {
-    const body = `{"kind":"reports","workspace":${JSON.stringify(this.#workspace)},"reports":[${texts.join(',')}]}`
+    const body = `{"kind":"reports","workspace":${JSON.stringify(this.#target.workspace)},"reports":[${texts.join(',')}]}`
     const startedAtMs = performance.now()
     const isKnown = this.#unreachable.has(this.#url, startedAtMs)
     let message = ''
@@ -154,36 +160,59 @@ export class Reporter {
   }
 
   async #post(body: string, count: number, timeoutMs: number): Promise<PostOutcome> {
+    const { workspace, secrets } = this.#target
     try {
       const id = newMessageId()
+      const signed = signHeaders({ id, nowMs: Date.now(), payload: body, secrets })
+      const stream = this.#streams.find(this.#target)
+      if (stream !== null) return this.#readFrame(await stream.exchange(signed, body, timeoutMs), id, count)
       const headers = {
         'content-type': 'application/json',
         [HEADERS.version]: PROTOCOL_VERSION,
-        [HEADERS.workspace]: this.#workspace,
+        [HEADERS.workspace]: workspace,
         [HEADERS.sdk]: SDK,
-        ...signHeaders({ id, nowMs: Date.now(), payload: body, secrets: this.#secrets }),
+        ...signed,
       }
-      const request = { method: 'POST', url: this.#url, headers, body, timeoutMs } as const
-      return this.#read(await this.#client.send(request), id, count)
+      const answer = await this.#client.send({ method: 'POST', url: this.#url, headers, body, timeoutMs })
+      if (answer.status === 200) this.#streams.prepare(this.#target)
+      return this.#readAnswer(answer, id, count)
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
       return { unreachable: `The engine did not answer at ${this.#url}: ${why}` }
     }
   }
 
-  #read({ status, headers, body }: HttpAnswer, id: string, count: number): PostOutcome {
-    const answered = `The engine answered ${status} at ${this.#url}.`
-    if (status >= 500) return { unreachable: answered }
-    if (status === 200) {
-      const received = signatureHeadersOf(headers)
-      const verified = verify({ headers: received, payload: body, secrets: this.#secrets, nowMs: Date.now() })
-      const isOurs = verified.ok && verified.id === responseId(id)
-      const message = verified.ok ? 'The answer to the report belongs to another request.' : verified.message
-      if (!isOurs) return { refused: message, isAboutBody: false }
-    }
+  #readAnswer({ status, headers, body }: HttpAnswer, id: string, count: number): PostOutcome {
+    if (status >= 500) return { unreachable: this.#answered(status) }
+    const refusal = status === 200 ? this.#verify(signatureHeadersOf(headers), body, id) : null
+    if (refusal !== null) return { refused: refusal, isAboutBody: false }
+    return this.#readAcks(body, count, status)
+  }
+
+  /** Every frame is signed, whatever it says. */
+  #readFrame({ headers, body }: Frame, id: string, count: number): PostOutcome {
+    const refusal = this.#verify(headers, body, id)
+    if (refusal !== null) return { refused: refusal, isAboutBody: false }
+    const status = problemStatus(body)
+    if (status !== null && status >= 500) return { unreachable: this.#answered(status) }
+    return this.#readAcks(body, count, status ?? 200)
+  }
+
+  #readAcks(body: Buffer, count: number, status: number): PostOutcome {
     const acks = readAcks(body, count)
-    if (acks === null) return { refused: answered, isAboutBody: BODY_STATUSES.includes(status) }
+    if (acks === null) return { refused: this.#answered(status), isAboutBody: BODY_STATUSES.includes(status) }
     return { answers: acks.map(answerOf) }
+  }
+
+  /** Why this is not the engine's answer to the message of that id; null when it is. */
+  #verify(headers: SignatureHeaders, payload: Buffer, id: string): string | null {
+    const verified = verify({ headers, payload, secrets: this.#target.secrets, nowMs: Date.now() })
+    if (!verified.ok) return verified.message
+    return verified.id === responseId(id) ? null : 'The answer to the report belongs to another request.'
+  }
+
+  #answered(status: number): string {
+    return `The engine answered ${status} at ${this.#url}.`
   }
 }
 

@@ -10,6 +10,7 @@ import { Keys, type SigningKey } from './keys.ts'
 import { fromNode, toNode } from './node-adapter.ts'
 import { Patience } from './patience.ts'
 import { RejectionGuard } from './rejection-guard.ts'
+import { ReportStreams } from './report-streams.ts'
 import { Reporter } from './reporter.ts'
 import { Scopes } from './scopes.ts'
 import { BodyPlaces } from './step-body.ts'
@@ -73,6 +74,7 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
     throw new TypeError(`The concurrency of serve is ${concurrency}; use a whole number from 1.`)
   }
   const client = new HttpClient()
+  const streams = new ReportStreams()
   const places = new BodyPlaces(concurrency)
   const scopes = new Scopes()
   const patience = new Patience()
@@ -86,8 +88,8 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
     if (known !== undefined) return known
     // Forgotten as soon as it has nothing to do: engines come and go, and each has a URL of its own.
     const onIdle = () => reporters.delete(name)
-    const { reportUrl: url, workspace } = turn
-    const reporter = new Reporter({ url, workspace, secrets, client, unreachable, onIdle })
+    const target = { url: turn.reportUrl, workspace: turn.workspace, secrets }
+    const reporter = new Reporter({ target, client, streams, unreachable, onIdle })
     reporters.set(name, reporter)
     return reporter
   }

@@ -18,7 +18,7 @@ import {
 import { listen } from 'stepwell/src/cli/listen.ts'
 import { putKeys } from 'stepwell/src/cli/workspace-keys.ts'
 import { createEngine } from 'stepwell/src/engine.ts'
-import { createHttp } from 'stepwell/src/http/app.ts'
+import { createEdge } from 'stepwell/src/http/app.ts'
 import { createLog } from 'stepwell/src/log.ts'
 import type { Connection } from 'stepwell/src/store/db.ts'
 import { saveApp } from 'stepwell/src/store/workspaces.ts'
@@ -55,7 +55,7 @@ export async function openReportRoute(connection: Connection): Promise<ReportRou
   const ws = await putKeys(engine.pools.upkeep, WORKSPACE, [secret])
   const functions = [{ id: FUNCTION, triggers: [{ event: EVENT }] }]
   await saveApp(engine.pools.upkeep, ws, { url: app.url, functions })
-  http.serve(createHttp({ engine, mode: 'start', log }))
+  http.serve(createEdge({ engine, mode: 'start', log }))
   await engine.start()
   const agent = new Agent({ keepAlive: true })
 

@@ -16,9 +16,9 @@ import {
   verify,
 } from '@stepwell/protocol'
 import { descriptionSchema, firstProblems, reportSchema } from '@stepwell/protocol/schemas'
-import { Agent, type Dispatcher, request } from 'undici'
 import type { Catalog } from '../core/catalog.ts'
 import { nestsDeeperThan } from '../core/json-depth.ts'
+import { type ExchangeOutcome, Exchanger } from './exchange.ts'
 
 export interface AppCall {
   catalog: Pick<Catalog, 'name' | 'keys'> & { url: string | null }
@@ -46,110 +46,74 @@ export type CallApp = <Kind extends AppCall['kind']>(
 
 /** For describes: they wait for no turn. */
 const DESCRIBES_AT_ONCE = 4
-const KEEP_ALIVE_MS = 30_000
-const CONNECT_TIMEOUT_MS = 5_000
-/** How often the time-out looks at the clock. */
-const WATCH_MS = 250
 /** How much of a wrong answer is shown. */
 const EXCERPT_CHARS = 120
 
 /** A caller with its own connections, one for each turn at once, so that none waits for another; `close` waits for none. */
 export function createCallApp(options: { turnsAtOnce: number }): { callApp: CallApp; close: () => Promise<void> } {
-  const agents = { turn: createAgent(options.turnsAtOnce), describe: createAgent(DESCRIBES_AT_ONCE) }
-  async function callApp(call: AppCall): Promise<AppOutcome> {
-    const firstByte = { atMs: null as number | null }
-    const outcome = await send(agents[call.kind], call, firstByte)
-    return { ...outcome, firstByteAtMs: firstByte.atMs }
-  }
+  const exchangers = { turn: new Exchanger(options.turnsAtOnce), describe: new Exchanger(DESCRIBES_AT_ONCE) }
   // The kind of the answer follows from the kind of the call: readAnswer parses by it.
   return {
-    callApp: callApp as CallApp,
+    callApp: (call => send(exchangers[call.kind], call)) as CallApp,
     close: async () => {
-      await Promise.all(Object.values(agents).map(agent => agent.destroy()))
+      await Promise.all(Object.values(exchangers).map(exchanger => exchanger.close()))
     },
   }
 }
 
-function createAgent(connections: number): Agent {
-  return new Agent({
-    connections,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    connect: { timeout: CONNECT_TIMEOUT_MS },
-    // An app may be silent for as long as it reports; the watch below decides, and not undici.
-    headersTimeout: 0,
-    bodyTimeout: 0,
-  })
-}
-
 type Outcome = { kind: 'report'; report: Report } | { kind: 'description'; description: Description } | Refusal
 
-async function send(agent: Agent, call: AppCall, firstByte: { atMs: number | null }): Promise<Outcome> {
+async function send(exchanger: Exchanger, call: AppCall): Promise<AppOutcome> {
   const url = call.catalog.url ?? ''
-  const abort = new AbortController()
-  const watch = setInterval(() => {
-    if (call.isOver()) abort.abort('over')
-    else if (performance.now() - call.lastSignAtMs() > call.timeoutMs) abort.abort('timeout')
-  }, WATCH_MS)
+  if (!URL.canParse(url))
+    return { ...refusal('app_unreachable', `App at ${url} cannot be reached (Invalid URL).`), firstByteAtMs: null }
   const id = newMessageId()
-  try {
-    const response = await request(url, {
-      method: 'POST',
-      dispatcher: agent,
-      signal: abort.signal,
-      body: call.body,
-      headers: {
-        'content-type': 'application/json',
-        [HEADERS.version]: PROTOCOL_VERSION,
-        [HEADERS.workspace]: call.catalog.name,
-        ...signHeaders({ id, nowMs: Date.now(), payload: call.body, secrets: call.catalog.keys }),
-      },
-    })
-    firstByte.atMs = performance.now()
-    const body = await readBody(response)
-    if (body === null)
+  const outcome = await exchanger.send({
+    url: new URL(url),
+    body: call.body,
+    bodyBytesMax: LIMITS.bodyBytes,
+    headers: {
+      'content-type': 'application/json',
+      [HEADERS.version]: PROTOCOL_VERSION,
+      [HEADERS.workspace]: call.catalog.name,
+      ...signHeaders({ id, nowMs: Date.now(), payload: call.body, secrets: call.catalog.keys }),
+    },
+    reasonToAbort() {
+      if (call.isOver()) return 'over'
+      return performance.now() - call.lastSignAtMs() > call.timeoutMs ? 'timeout' : null
+    },
+  })
+  return { ...explain(call, url, id, outcome), firstByteAtMs: outcome.firstByteAtMs }
+}
+
+function explain(call: AppCall, url: string, id: string, outcome: ExchangeOutcome): Outcome {
+  switch (outcome.kind) {
+    case 'answer':
+      return readAnswer(call, url, id, outcome)
+    case 'too_large':
       return refusal('app_body_too_large', `App at ${url} answered with more than ${LIMITS.bodyBytes} bytes.`)
-    return readAnswer(call, url, id, response, body)
-  } catch (error) {
-    return explainFailure(
-      url,
-      call,
-      abort.signal.aborted ? String(abort.signal.reason) : null,
-      error,
-      firstByte.atMs !== null,
-    )
-  } finally {
-    clearInterval(watch)
+    case 'failed':
+      return explainFailure(url, call, outcome.aborted, outcome.error, outcome.firstByteAtMs !== null)
   }
 }
 
-/** The raw bytes; null when there are too many. */
-async function readBody(response: Dispatcher.ResponseData): Promise<Buffer | null> {
-  const chunks: Buffer[] = []
-  let sizeBytes = 0
-  for await (const chunk of response.body) {
-    sizeBytes += chunk.length
-    if (sizeBytes > LIMITS.bodyBytes) {
-      response.body.destroy()
-      return null
-    }
-    chunks.push(chunk)
-  }
-  return chunks.length === 1 && chunks[0] !== undefined ? chunks[0] : Buffer.concat(chunks)
-}
-
-function readAnswer(call: AppCall, url: string, id: string, response: Dispatcher.ResponseData, body: Buffer): Outcome {
-  const status = response.statusCode
+function readAnswer(
+  call: AppCall,
+  url: string,
+  id: string,
+  { status, headers, body }: Extract<ExchangeOutcome, { kind: 'answer' }>,
+): Outcome {
   if (status >= 300 && status < 400)
     return refusal(
       'app_redirected',
-      `App at ${url} answered ${status} to ${String(response.headers.location ?? 'nowhere')}. Redirects are not followed: sync the app under its final URL.`,
+      `App at ${url} answered ${status} to ${String(headers.location ?? 'nowhere')}. Redirects are not followed: sync the app under its final URL.`,
     )
   if (status !== 200) return refuseStatus(call, url, status, body)
   const verified = verify({
     headers: {
-      id: single(response.headers[HEADERS.id]),
-      timestamp: single(response.headers[HEADERS.timestamp]),
-      signature: single(response.headers[HEADERS.signature]),
+      id: single(headers[HEADERS.id]),
+      timestamp: single(headers[HEADERS.timestamp]),
+      signature: single(headers[HEADERS.signature]),
     },
     payload: body,
     secrets: call.catalog.keys,

@@ -4,7 +4,7 @@
 import { resolve } from 'node:path'
 import type { ArgsDef } from 'citty'
 import { type Config, dataDirOf, type Flags, readConfig, VARIABLES } from '../config.ts'
-import { DEV_WORKSPACE, START_WORKSPACE } from '../http/auth.ts'
+import { DEV_WORKSPACE, START_WORKSPACE } from '../http/gate.ts'
 import { runDev } from './dev.ts'
 import { runMigrate } from './migrate.ts'
 import { runStart } from './start.ts'

@@ -1,6 +1,6 @@
 import type { Config } from '../config.ts'
 import { createEngine, type Engine } from '../engine.ts'
-import { createHttp } from '../http/app.ts'
+import { createEdge } from '../http/app.ts'
 import { createLog, type Log } from '../log.ts'
 import { migrate } from '../store/migrate.ts'
 import { nowMsOf } from '../usecases/held-runs.ts'
@@ -81,7 +81,7 @@ async function serveDev(parts: {
     output.synced(answer)
     return answer
   }
-  server.serve(createHttp({ engine: { ...engine, syncApp }, mode: 'dev', devWorkspace: workspace, log }))
+  server.serve(createEdge({ engine: { ...engine, syncApp }, mode: 'dev', devWorkspace: workspace, log }))
   await engine.start()
 
   const shownUrl = `http://localhost:${server.port}`

@@ -6,7 +6,7 @@ import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener, RequestError } from '@hono/node-server'
 import type { ErrorCode } from '@stepwell/protocol'
-import type { HttpApp } from '../http/context.ts'
+import type { HttpEdge } from '../http/app.ts'
 
 /** Longer than any client or load balancer keeps an idle connection: the side that sends should be the one to close it. */
 const KEEP_ALIVE_MS = 75_000
@@ -19,7 +19,7 @@ const FREE_PORT_TRIES = 5
 export interface Listening {
   port: number
   /** From now on requests get there. */
-  serve(app: HttpApp): void
+  serve(edge: HttpEdge): void
   /** Takes no more connections; answers what is under way. */
   close(): Promise<void>
 }
@@ -29,8 +29,8 @@ export interface Listening {
  * @throws the error of `listen`, such as EADDRINUSE
  */
 export async function listen(hosts: readonly string[], port: number): Promise<Listening> {
-  let app: HttpApp | null = null
-  const listener = getRequestListener((request, env) => app?.fetch(request, env) ?? notReady(), {
+  let edge: HttpEdge | null = null
+  const listener = getRequestListener((request, env) => edge?.app.fetch(request, env) ?? notReady(), {
     errorHandler: unreadable,
   })
   for (let attempt = 1; ; attempt += 1) {
@@ -39,16 +39,23 @@ export async function listen(hosts: readonly string[], port: number): Promise<Li
       for (const host of hosts) {
         const bound = port === 0 && servers[0] !== undefined ? portOf(servers[0]) : port
         const server = await listenOn(listener, host, bound, servers.length > 0)
-        if (server !== null) servers.push(server)
+        if (server === null) continue
+        server.on('upgrade', (request, socket, head) =>
+          edge === null ? socket.destroy() : edge.streams.accept(request, socket, head),
+        )
+        servers.push(server)
       }
       const [first] = servers
       if (first === undefined) throw new Error(`There is no address to listen on in ${hosts.join(', ')}.`)
       return {
         port: portOf(first),
         serve: served => {
-          app = served
+          edge = served
         },
-        close: async () => void (await Promise.all(servers.map(closeServer))),
+        async close() {
+          edge?.streams.close()
+          await Promise.all(servers.map(closeServer))
+        },
       }
     } catch (error) {
       await Promise.all(servers.map(closeServer))

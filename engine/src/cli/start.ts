@@ -1,7 +1,7 @@
 import { fingerprint } from '@stepwell/protocol'
 import type { Config } from '../config.ts'
 import { createEngine } from '../engine.ts'
-import { createHttp } from '../http/app.ts'
+import { createEdge } from '../http/app.ts'
 import { createLog } from '../log.ts'
 import { migrate } from '../store/migrate.ts'
 import { createClosing } from './closing.ts'
@@ -50,7 +50,7 @@ export async function runStart(world: World, options: StartOptions): Promise<num
     })
     closing.add(() => engine.stop(config.drainMs, server.close))
     await putKeys(engine.pools.upkeep, options.workspace, signingKeys)
-    server.serve(createHttp({ engine, mode: 'start', log }))
+    server.serve(createEdge({ engine, mode: 'start', log }))
     await engine.start()
     log.info(
       { host, port: server.port, selfUrl, workspace: options.workspace, keys: signingKeys.map(fingerprint) },

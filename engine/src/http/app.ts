@@ -10,26 +10,24 @@ import { authenticate } from './auth.ts'
 import type { HttpApp, HttpEnv, HttpOptions } from './context.ts'
 import { addDescription } from './description.ts'
 import { addEvents } from './events.ts'
+import { DEV_WORKSPACE, Gate } from './gate.ts'
 import { addHealth } from './health.ts'
 import { localOnly } from './local-only.ts'
 import { answerProblem } from './problems.ts'
+import { createReportStreams, type ReportStreams } from './report-streams.ts'
 import { addReports } from './reports.ts'
 import { addRuns } from './runs.ts'
 import { addSync } from './sync.ts'
 
 /** Builds the HTTP side of an engine: a `fetch` function for a server, or for a test without one. */
-export function createHttp(options: HttpOptions): HttpApp {
+export function createHttp(options: HttpOptions, edge: EdgeParts = createEdgeParts(options)): HttpApp {
   const app: HttpApp = new OpenAPIHono<HttpEnv>()
-  // Unique without asking for randomness or the clock at each request.
-  const idPrefix = `req_${randomBytes(8).toString('hex')}_`
-  let requests = 0
   app.use(async (c, next) => {
-    requests += 1
-    c.set('requestId', idPrefix + requests)
+    c.set('requestId', edge.newRequestId())
     await next()
   })
   if (options.mode === 'dev') app.use(localOnly)
-  app.use('/v1/*', authenticate(options))
+  app.use('/v1/*', authenticate(edge.gate))
   addHealth(app, options)
   addEvents(app, options)
   addReports(app, options)
@@ -40,6 +38,38 @@ export function createHttp(options: HttpOptions): HttpApp {
   app.notFound(c => answerProblem(c, options.log, notFound(c.req.method, c.req.path)))
   app.onError((error, c) => answerProblem(c, options.log, error))
   return app
+}
+
+/** What requests and streams share. */
+interface EdgeParts {
+  gate: Gate
+  newRequestId: () => string
+}
+
+function createEdgeParts({ engine, mode, devWorkspace = DEV_WORKSPACE }: HttpOptions): EdgeParts {
+  // Unique without asking for randomness or the clock at each request.
+  const idPrefix = `req_${randomBytes(8).toString('hex')}_`
+  let requests = 0
+  return {
+    gate: new Gate(engine.catalogs, mode === 'dev' ? devWorkspace : null),
+    newRequestId() {
+      requests += 1
+      return idPrefix + requests
+    },
+  }
+}
+
+/** What a server serves: the REST API, and report streams. */
+export interface HttpEdge {
+  app: HttpApp
+  streams: ReportStreams
+}
+
+/** Builds everything that an engine answers over HTTP. */
+export function createEdge(options: HttpOptions): HttpEdge {
+  const parts = createEdgeParts(options)
+  const { engine, log } = options
+  return { app: createHttp(options, parts), streams: createReportStreams({ engine, log, ...parts }) }
 }
 
 /** Known paths answer 405 to methods that they do not have. Called when all routes are there. */

@@ -21,13 +21,23 @@ export function answerProblem(
   headers: Record<string, string> = {},
 ): Response {
   const requestId = c.get('requestId')
-  const error = refusalOf(thrown)
-  if (error.status >= 500) {
-    const fields = { requestId, method: c.req.method, path: c.req.path, code: error.code, err: thrown }
+  const problem = problemOf(thrown, requestId)
+  if (problem.status >= 500) {
+    const fields = { requestId, method: c.req.method, path: c.req.path, code: problem.code, err: thrown }
     if (isExpected(thrown)) log.warn(fields, 'request refused')
     else log.error(fields, 'request failed')
   }
-  const problem: Problem = {
+  return answer(c, problem.status, problem, {
+    'content-type': 'application/problem+json',
+    ...(problem.status === 503 ? { 'retry-after': String(RETRY_AFTER_SECONDS) } : {}),
+    ...headers,
+  })
+}
+
+/** What the sender is told about an error. */
+export function problemOf(thrown: unknown, requestId: string): Problem {
+  const error = refusalOf(thrown)
+  return {
     ...error.extra,
     type: `urn:stepwell:error:${error.code}`,
     title: titleOf(error.code),
@@ -36,11 +46,6 @@ export function answerProblem(
     detail: error.message,
     requestId,
   }
-  return answer(c, error.status, problem, {
-    'content-type': 'application/problem+json',
-    ...(error.status === 503 ? { 'retry-after': String(RETRY_AFTER_SECONDS) } : {}),
-    ...headers,
-  })
 }
 
 function refusalOf(thrown: unknown): EngineError {

@@ -1,10 +1,9 @@
-import { type AckBatch, HEADERS, type ReportBatch } from '@stepwell/protocol'
-import { ackBatchSchema, firstProblems, reportBatchSchema } from '@stepwell/protocol/schemas'
-import { EngineError } from '../core/errors.ts'
+import type { AckBatch } from '@stepwell/protocol'
+import { ackBatchSchema, reportBatchSchema } from '@stepwell/protocol/schemas'
 import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
 import { refuseQuery } from './query.ts'
-import { invalidBody, parseJson } from './raw-body.ts'
+import { takeReportBatch } from './report-batch.ts'
 import { addRoute, gives, takes } from './route.ts'
 
 const route = {
@@ -20,17 +19,7 @@ const route = {
 export function addReports(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
   addRoute(app, route, async c => {
     refuseQuery(c)
-    const parsed = reportBatchSchema.safeParse(parseJson(c.get('body')))
-    if (!parsed.success) throw invalidBody('a batch of reports', firstProblems(parsed.error))
-    const catalog = c.get('catalog')
-    if (parsed.data.workspace !== catalog.name) {
-      throw new EngineError(
-        'signature_invalid',
-        401,
-        `The body is about another workspace than the ${HEADERS.workspace} header (${catalog.name}). Send both from the same turn.`,
-      )
-    }
-    const acks = await engine.takeReports(catalog, parsed.data as ReportBatch)
+    const acks = await takeReportBatch(engine, c.get('catalog'), c.get('body'))
     return answer(c, statusOf(acks), acks)
   })
 }

@@ -10,6 +10,7 @@ import { ensurePartitions } from '../store/partitions.ts'
 import { findLeased, findOrphans, forgetWorkers, giveBack, heartbeat, reap } from '../store/queue.ts'
 import { refreshStatistics } from '../store/statistics.ts'
 import { findTimed, fireTimers } from '../store/timers.ts'
+import type { LowWater } from '../usecases/low-water.ts'
 import { type Loop, startLoop } from './loop.ts'
 
 const TIMERS_PER_BATCH = 500
@@ -29,14 +30,17 @@ export interface ClockDeps {
 }
 
 /** Fires what is due. Between polls it sleeps exactly until the next timer that this process knows of. */
-export function startTimers(deps: ClockDeps): Loop {
+export function startTimers(deps: ClockDeps & { marks: LowWater }): Loop {
   return startLoop({
     name: 'timers',
     log: deps.log,
     async work() {
       let pauseMs = TIMER_POLL_MS
       for (const ws of await findTimed(deps.sql)) {
-        const { fired, nextMs } = await fireTimers(deps.sql, ws, TIMERS_PER_BATCH)
+        const { fired, nextMs } = await deps.marks.read(ws, async fromMs => {
+          const result = await fireTimers(deps.sql, ws, TIMERS_PER_BATCH, fromMs)
+          return { result, leftFromMs: result.leftFromMs }
+        })
         if (fired > 0) deps.wake(ws)
         if (nextMs !== null) pauseMs = Math.min(pauseMs, Math.max(0, nextMs))
       }

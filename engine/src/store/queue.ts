@@ -31,15 +31,19 @@ export interface ClaimedEntry {
 type ClaimRow = Omit<Claimed, 'journal' | 'readyAtMs'> &
   Omit<ClaimedEntry, 'at' | 'turn'> & { entryTurn: number; at: Date; readyAt: Date }
 
-/** Leases up to `limit` runnable runs to the worker, under one new token. */
+/**
+ * Leases up to `limit` runnable runs to the worker, under one new token. `fromMs`: those that became runnable then or later
+ * (database's clock, Unix milliseconds); null for all.
+ */
 export async function claim(
   sql: Sql,
   ws: WorkspaceId,
   limit: number,
   worker: WorkerId,
   token: Token,
+  fromMs: number | null = null,
 ): Promise<Claimed[]> {
-  const rows = await sql<ClaimRow[]>`select * from stepwell.claim(${ws}, ${limit}, ${worker}, ${token})`
+  const rows = await sql<ClaimRow[]>`select * from stepwell.claim(${ws}, ${limit}, ${worker}, ${token}, ${fromMs})`
   const claimed: Claimed[] = []
   let current: Claimed | undefined
   for (const row of rows) {

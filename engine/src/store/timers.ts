@@ -1,16 +1,21 @@
 import type { WorkspaceId } from '../core/ids.ts'
 import type { Sql } from './db.ts'
 
-/** Resumes up to `limit` runs whose sleep, time-out, back-off or resend is due. `nextMs`: until the next one is. */
+/**
+ * Resumes up to `limit` runs whose sleep, time-out, back-off or resend is due. `fromMs`: leave out what was due before that
+ * instant of the database's clock (Unix milliseconds); null for nothing. `nextMs`: until the next one is due. `leftFromMs`: no
+ * wait is left that is due before.
+ */
 export async function fireTimers(
   sql: Sql,
   ws: WorkspaceId,
   limit: number,
-): Promise<{ fired: number; nextMs: number | null }> {
-  const [row] = await sql<
-    { fired: number; nextMs: number | null }[]
-  >`select * from stepwell.fire_timers(${ws}, ${limit})`
-  return row ?? { fired: 0, nextMs: null }
+  fromMs: number | null = null,
+): Promise<{ fired: number; nextMs: number | null; leftFromMs: number }> {
+  const [row] = await sql<{ fired: number; nextMs: number | null; leftFromMs: number }[]>`
+    select * from stepwell.fire_timers(${ws}, ${limit}, ${fromMs})`
+  if (row === undefined) throw new Error('The statement returned no row.')
+  return row
 }
 
 /** Workspaces that have waits in time, by a loose walk of the index. */

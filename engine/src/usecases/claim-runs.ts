@@ -13,12 +13,16 @@ import type { Sql } from '../store/db.ts'
 import { type Claimed, type ClaimedEntry, claim } from '../store/queue.ts'
 import type { Catalogs } from './catalogs.ts'
 import type { HeldRun, HeldRuns, JournalText } from './held-runs.ts'
+import type { LowWater } from './low-water.ts'
 
 export interface ClaimRunsDeps {
   sql: Sql
   catalogs: Catalogs
   held: HeldRuns
   worker: WorkerId
+  marks: LowWater
+  /** The database's clock, Unix milliseconds. */
+  nowMs: () => number
 }
 
 /** A run that was just leased, and its journal for the app. */
@@ -30,7 +34,13 @@ export interface Leased {
 /** Leases up to `limit` runs of one workspace. */
 export async function claimRuns(deps: ClaimRunsDeps, ws: WorkspaceId, limit: number): Promise<Leased[]> {
   const token = newToken()
-  const claimed = await claim(deps.sql, ws, limit, deps.worker, token)
+  const claimed = await deps.marks.read(ws, async fromMs => {
+    const askedAtMs = deps.nowMs()
+    const rows = await claim(deps.sql, ws, limit, deps.worker, token, fromMs)
+    // Fewer than asked for: all that was runnable has been taken.
+    const leftFromMs = rows.length === limit ? (rows[0]?.readyAtMs ?? askedAtMs) : askedAtMs
+    return { result: rows, leftFromMs }
+  })
   const first = claimed[0]
   if (first === undefined) return []
   const catalog = await deps.catalogs.atLeast(ws, first.version)

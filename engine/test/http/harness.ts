@@ -9,7 +9,7 @@ import type { Socket } from 'node:net'
 import { HEADERS, newMessageId, PROTOCOL_VERSION, payloadOf, responseId, signHeaders, verify } from '@stepwell/protocol'
 import { afterAll, beforeAll, expect } from 'vitest'
 import { createEngine, type Engine } from '../../src/engine.ts'
-import { createHttp } from '../../src/http/app.ts'
+import { createEdge, type HttpEdge } from '../../src/http/app.ts'
 import type { HttpApp, HttpOptions } from '../../src/http/context.ts'
 import { problemView } from '../../src/http/views.ts'
 import { createLog } from '../../src/log.ts'
@@ -37,6 +37,8 @@ export interface SignedCall extends Call {
 
 export interface Http {
   app: HttpApp
+  /** The same, with what a server needs besides. */
+  edge: HttpEdge
   engine: Engine
   sql: Sql
   workspace: string
@@ -67,7 +69,8 @@ export function useHttp(mode: HttpOptions['mode'], options: { selfUrl?: string }
       log,
       selfUrl: options.selfUrl ?? 'http://127.0.0.1:1',
     })
-    http.app = createHttp({ engine: http.engine, mode, log: recorder(http.logged) })
+    http.edge = createEdge({ engine: http.engine, mode, log: recorder(http.logged) })
+    http.app = http.edge.app
   })
 
   afterAll(async () => {

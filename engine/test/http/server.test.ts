@@ -15,7 +15,7 @@ let server: Listening
 
 beforeAll(async () => {
   server = await listen(['127.0.0.1', '::1'], 0)
-  server.serve(http.app)
+  server.serve(http.edge)
 })
 
 afterAll(() => server.close())
@@ -177,7 +177,7 @@ test('until the engine is ready the answer is 503', async () => {
 
 test('closing answers what is under way and leaves no connection open', async () => {
   const other = await listen(['127.0.0.1'], 0)
-  other.serve(http.app)
+  other.serve(http.edge)
   const target = `http://127.0.0.1:${other.port}`
   const agent = new Agent({ keepAlive: true })
   const idle = nodeRequest(`${target}/livez`, { agent }).end()

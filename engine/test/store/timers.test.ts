@@ -83,7 +83,7 @@ describe('firing timers', () => {
   test('says that there is no next one, whoever waits without end', async () => {
     const run = await parkRun(store, aWait('go'))
 
-    expect(await fire()).toEqual({ fired: 0, nextMs: null })
+    expect(await fire()).toMatchObject({ fired: 0, nextMs: null })
     expect(await findTimed(store.sql)).not.toContain(store.ws)
     await send(store, [anEvent()])
     expect(await queueRowOf(store, run)).not.toBeNull()
@@ -173,7 +173,7 @@ describe('firing timers', () => {
       return { firing }
     })
 
-    expect(await firing).toEqual({ fired: 0, nextMs: null })
+    expect(await firing).toMatchObject({ fired: 0, nextMs: null })
     expect(await queueRowOf(store, leased.runId)).toBeNull()
   })
 
