@@ -8,6 +8,7 @@ import { goalsOf } from './goals.ts'
 import { installPeers } from './install-peers.ts'
 import { describeMachine } from './machine.ts'
 import { inTurn, measureIdle, measureLongRun, measureRounds, type Progress, warmUp } from './measure.ts'
+import { toPicture } from './picture.ts'
 import { FULL, type Plan, QUICK } from './plan.ts'
 import type { Result } from './result.ts'
 import { type Measured, rowsOf } from './rows.ts'
@@ -46,6 +47,7 @@ export async function runSideBySide(options: SideBySideOptions): Promise<void> {
   }
   console.log(toText(result))
   for (const file of [LATEST, options.jsonFile]) if (file !== null) await write(file, toJson(result))
+  if (options.svgFile !== null) await write(options.svgFile, toPicture(result))
   console.log(
     `${Math.round((performance.now() - startedAt) / 1_000)} s; all figures are in ${options.jsonFile ?? LATEST}`,
   )
