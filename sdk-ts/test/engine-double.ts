@@ -16,21 +16,22 @@ import {
   responseId,
   signHeaders,
   type Turn,
-  verify,
 } from '@stepwell/protocol'
 import { type EngineRun, newRun, recordOp } from './engine-run.ts'
+import { checkSigned } from './signed.ts'
+import { StreamDouble } from './stream-double.ts'
 
 export const KEY = `whsec_${Buffer.alloc(32, 7).toString('base64')}`
 export const WORKSPACE = 'test/dev'
 
-/** How the next batches of reports are answered, instead of being recorded. */
+/** How the next batches that come as requests are answered, instead of being recorded. */
 export type Trouble = 'status-500' | 'drop' | 'drop-after-commit' | 'stale' | 'not-holder' | 'garbage' | 'unsigned'
 
 type App = (request: Request) => Promise<Response>
 
 export class EngineDouble {
   readonly runs = new Map<string, EngineRun>()
-  /** Every batch that was received, in order. */
+  /** Every batch that was received, in order, by request or by stream. */
   readonly batches: ReportBatch[] = []
   /** Every turn that was sent and the report that ended it. */
   readonly turns: { turn: Turn; report: Report }[] = []
@@ -44,6 +45,7 @@ export class EngineDouble {
   refusesBatch: (batch: ReportBatch) => boolean = () => false
   /** Batches wait for it. */
   gate: Promise<unknown> = Promise.resolve()
+  readonly streams: StreamDouble
   url = ''
   #app: App
   #server: http.Server
@@ -52,6 +54,11 @@ export class EngineDouble {
   constructor(app: App) {
     this.#app = app
     this.#server = http.createServer((request, response) => void this.#onRequest(request, response))
+    this.streams = new StreamDouble(this.#server, {
+      key: KEY,
+      receive: batch => this.#receive(batch),
+      record: batch => batch.reports.map(report => this.#take(report, undefined)),
+    })
   }
 
   async open(): Promise<this> {
@@ -61,6 +68,7 @@ export class EngineDouble {
   }
 
   async close(): Promise<void> {
+    this.streams.close()
     this.#server.closeAllConnections()
     await new Promise(resolve => this.#server.close(resolve))
   }
@@ -137,7 +145,8 @@ export class EngineDouble {
       }),
     )
     const answer = await response.text()
-    if (response.status === 200) checkSigned(Object.fromEntries(response.headers), answer, responseId(id))
+    if (response.status === 200)
+      checkSigned(Object.fromEntries(response.headers), answer, { key: KEY, id: responseId(id) })
     return { status: response.status, text: answer }
   }
 
@@ -145,10 +154,9 @@ export class EngineDouble {
     const chunks: Buffer[] = []
     for await (const chunk of request) chunks.push(chunk as Buffer)
     const body = Buffer.concat(chunks)
-    checkSigned(request.headers as Record<string, string>, body, null)
+    checkSigned(request.headers as Record<string, string>, body, { key: KEY })
     const batch = JSON.parse(body.toString()) as ReportBatch
-    this.batches.push(batch)
-    await this.gate
+    await this.#receive(batch)
     const trouble = this.troubles.shift()
     if (trouble === 'drop') return void request.socket.destroy()
     if (trouble === 'status-500') return void response.writeHead(500).end('oops')
@@ -160,6 +168,11 @@ export class EngineDouble {
     const text = JSON.stringify({ kind: 'acks', acks })
     if (trouble === 'unsigned') return void response.writeHead(200).end(text)
     this.#answer(request, response, status, text)
+  }
+
+  #receive(batch: ReportBatch): Promise<unknown> {
+    this.batches.push(batch)
+    return this.gate
   }
 
   #answer(request: http.IncomingMessage, response: http.ServerResponse, status: number, text: string): void {
@@ -194,19 +207,4 @@ function withoutSentOutput(entry: Entry, ops: Op[]): Entry {
   if (!isFromReport) return entry
   const { data: _data, ...rest } = entry
   return rest as Entry
-}
-
-function checkSigned(headers: Record<string, string>, payload: string | Buffer, id: string | null): void {
-  const verified = verify({
-    headers: {
-      id: headers['webhook-id'],
-      timestamp: headers['webhook-timestamp'],
-      signature: headers['webhook-signature'],
-    },
-    payload,
-    secrets: [KEY],
-    nowMs: Date.now(),
-  })
-  if (!verified.ok) throw new Error(verified.message)
-  if (id !== null && verified.id !== id) throw new Error(`signed as ${verified.id}, not ${id}`)
 }

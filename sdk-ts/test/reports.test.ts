@@ -162,17 +162,17 @@ describe('reports that do not get through', () => {
 })
 
 describe('reports of one process', () => {
-  test('are coalesced: one POST in flight, the next takes what came meanwhile', async () => {
+  test('are coalesced: two batches in flight, the next takes what came meanwhile', async () => {
     const gate = aSignal()
     const engine = await anEngine(({ step }) => step.run('a', () => 1))
     engine.gate = gate.promise
     const driving = Array.from({ length: 50 }, () => engine.turn(engine.start('fn')))
-    await vi.waitFor(() => expect(engine.batches).toHaveLength(1))
+    await vi.waitFor(() => expect(engine.batches).toHaveLength(2))
 
     gate.resolve()
     await Promise.all(driving)
 
-    expect(engine.batches.map(batch => batch.reports.length)).toEqual([1, 49])
+    expect(engine.batches.map(batch => batch.reports.length)).toEqual([1, 1, 48])
   })
 
   test('are as large as one body may be, and what is larger goes alone', async () => {
@@ -195,7 +195,7 @@ describe('reports of one process', () => {
     engine.refusesBatch = batch => batch.reports.some(report => report.run === 'run_3')
     const runs = Array.from({ length: 5 }, () => engine.start('fn'))
     const turns = runs.map(run => engine.turn(run))
-    await vi.waitFor(() => expect(engine.batches).toHaveLength(1))
+    await vi.waitFor(() => expect(engine.batches).toHaveLength(2))
 
     gate.resolve()
     const reports = await Promise.all(turns)
