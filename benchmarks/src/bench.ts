@@ -22,7 +22,12 @@ Options of the side by side:
 
 STEPWELL_BENCH_PROFILE=<folder> writes CPU profiles of the engine and of the apps.`
 
+const INTERRUPTED = 130
+
 class UsageError extends Error {}
+
+// Exit handlers run at an exit only, and they stop what was started.
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(name, () => process.exit(INTERRUPTED))
 
 try {
   await runCommand(process.argv.slice(2))

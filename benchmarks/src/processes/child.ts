@@ -4,7 +4,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process'
 import { fileURLToPath } from 'node:url'
-import { pidsOf } from './usage.ts'
+import { killAtExit, signal } from './kill-at-exit.ts'
 
 export interface Child {
   pid: number
@@ -30,8 +30,16 @@ const ROOT = fileURLToPath(new URL('../../../', import.meta.url))
 const OUTPUT_CHARS_MAX = 10_000
 const STOP_MS = 20_000
 
-/** Starts a TypeScript file of this repository, its path from the root. `STEPWELL_BENCH_PROFILE` profiles it. */
-export function startNode(options: { file: string; args?: string[]; env?: Record<string, string> }): NodeChild {
+/**
+ * Starts a TypeScript file of this repository, its path from the root. `STEPWELL_BENCH_PROFILE` profiles it.
+ * @param options.folder of temporary data, which goes when this process exits before the child was stopped
+ */
+export function startNode(options: {
+  file: string
+  args?: string[]
+  env?: Record<string, string>
+  folder?: string
+}): NodeChild {
   const folder = process.env.STEPWELL_BENCH_PROFILE
   const profile = folder === undefined ? [] : ['--cpu-prof', `--cpu-prof-dir=${folder}`]
   const child = spawn(process.execPath, [...profile, '--import', 'tsx', options.file, ...(options.args ?? [])], {
@@ -39,7 +47,7 @@ export function startNode(options: { file: string; args?: string[]; env?: Record
     env: { ...process.env, ...options.env },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   })
-  const kept = keep(child, options.file)
+  const kept = keep(child, options.file, options.folder)
   const waiting = new Map<number, { resolve: (answer: never) => void; reject: (error: Error) => void }>()
   let asked = 0
   child.on('message', message => {
@@ -81,7 +89,7 @@ export async function waitUntilUp(child: Child, options: { what: string; limitMs
   }
 }
 
-function keep(child: ChildProcess, name: string): Child {
+function keep(child: ChildProcess, name: string, folder?: string): Child {
   let output = ''
   const collect = (chunk: unknown) => {
     output = (output + String(chunk)).slice(-OUTPUT_CHARS_MAX)
@@ -93,29 +101,17 @@ function keep(child: ChildProcess, name: string): Child {
   const hasEnded = () => child.exitCode !== null || child.signalCode !== null
   const { pid } = child
   if (pid === undefined) throw new Error(`${name} could not be started.`)
-  // Whatever becomes of us, it does not stay behind, nor what it has started.
-  const killAll = () => signal(pidsOf({ roots: [pid] }), 'SIGKILL')
-  process.once('exit', killAll)
+  const kill = killAtExit(pid, folder)
   return {
     pid,
     output: () => output,
     hasEnded,
     async stop() {
       signal([pid], 'SIGTERM')
-      const timer = setTimeout(killAll, STOP_MS)
+      const timer = setTimeout(kill.now, STOP_MS)
       if (!hasEnded()) await ended
       clearTimeout(timer)
-      process.off('exit', killAll)
+      kill.cancel()
     },
   }
-}
-
-/** Processes that have gone meanwhile are fine. */
-export function signal(pids: readonly number[], name: NodeJS.Signals): void {
-  for (const pid of pids)
-    try {
-      process.kill(pid, name)
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error
-    }
 }

@@ -5,8 +5,7 @@ import { join } from 'node:path'
 import postgres from 'postgres'
 import type { Connection } from 'stepwell/src/embedded/connection.ts'
 import { startEmbeddedPostgres } from 'stepwell/src/embedded/postgres.ts'
-import { signal } from './child.ts'
-import { pidsOf } from './usage.ts'
+import { killAtExit } from './kill-at-exit.ts'
 
 export interface Written {
   walBytes: number
@@ -47,15 +46,14 @@ export function probePostgres(connection: Connection): PostgresProbe {
 export async function startPostgres(): Promise<{ connection: Connection; pid: number; stop(): Promise<void> }> {
   const home = await mkdtemp(join(tmpdir(), 'bench-postgres-'))
   const server = await startEmbeddedPostgres({ dataDir: join(home, 'pgdata') })
-  // It is made to outlive the one who starts it; whatever becomes of us, this one does not stay behind.
-  const killAll = () => signal(pidsOf({ roots: [server.postmasterPid] }), 'SIGKILL')
-  process.once('exit', killAll)
+  // It is made to outlive the one who starts it.
+  const kill = killAtExit(server.postmasterPid, home)
   return {
     connection: server.connection,
     pid: server.postmasterPid,
     async stop() {
       await server.stop()
-      process.off('exit', killAll)
+      kill.cancel()
       await rm(home, { recursive: true, force: true })
     },
   }

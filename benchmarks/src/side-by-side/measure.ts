@@ -43,7 +43,7 @@ export interface Idle {
 export type Progress = (text: string) => void
 
 /** After a system goes on, before it is asked for anything. */
-const RESUMED_MS = 150
+const RESUMED_MS = 100
 
 export async function warmUp(systems: readonly System[], plan: Plan, progress: Progress): Promise<void> {
   for (const system of systems) system.pause()
@@ -91,7 +91,7 @@ export async function measureLongRun(system: System, plan: Plan, steps: number):
 export async function measureIdle(systems: readonly System[], idleMs: number): Promise<Idle[]> {
   for (const system of systems) system.resume()
   // What it put off while it was busy is not idling.
-  await pause(idleMs)
+  await pause(idleMs / 2)
   const before = systems.map(cpuOf)
   const startedAt = performance.now()
   await pause(idleMs)

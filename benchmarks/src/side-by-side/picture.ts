@@ -43,6 +43,7 @@ const TABLE_LABEL_WIDTH = 340
 const TABLE_STEP = 22
 const HEAD_HEIGHT = 76
 const NOTE_STEP = 16
+const NOTE_CHARS = 160
 /** A bar that would dwarf the others is cut, and says so. */
 const CUT_ABOVE_SECOND = 2.5
 
@@ -121,7 +122,7 @@ function tableOf({ rows, names, y }: { rows: readonly Row[]; names: readonly str
       const shown = index === 0 || Number.isNaN(ratio) ? value : `${value} (${figure(ratio)} x)`
       return text(shown, place(index, lineY, index === 0 ? 'strong' : ''))
     })
-    const label = `${row.group.replace('  ', ' ')}: ${row.label}`
+    const label = row.id === 'W4.longRunMs' ? row.group.replace('  ', ' ') : `${row.id.slice(0, 2)} ${row.label}`
     return [
       line({ x: MARGIN, y: lineY - 16, width: WIDTH - 2 * MARGIN }),
       text(label, { x: MARGIN, y: lineY, className: '' }),
@@ -137,7 +138,21 @@ function subtitleOf({ machine, mode, rounds, at }: Result): string {
   return `${at.slice(0, 10)}, ${cores} x ${cpu}, ${system}, Node ${node}, Postgres ${postgres}, fsync on; ${how}; in brackets: Stepwell / peer, paired`
 }
 
-function notesOf({ systems, missing }: Result): string[] {
+function notesOf({ rows, systems, missing }: Result): string[] {
+  const groups = [...new Set(rows.map(({ group }) => group.replace('  ', ' ')))]
   const versions = systems.map(({ name, facts }) => `${name} ${Object.values(facts.versions)[0] ?? ''}`)
-  return [`${versions.join(', ')}.`, ...systems.map(({ name, facts }) => `${name}: ${facts.guarantee}`), ...missing]
+  const guarantees = systems.map(({ name, facts }) => `${name}: ${facts.guarantee}`)
+  const lines = [...inLines(groups, '; '), ...inLines(versions, ', '), ...guarantees, ...missing]
+  return lines.map(text => (text.length > NOTE_CHARS ? `${text.slice(0, NOTE_CHARS)}…` : text))
+}
+
+/** As many to a line as fit. */
+function inLines(texts: readonly string[], separator: string): string[] {
+  const lines: string[] = []
+  for (const text of texts) {
+    const last = lines.at(-1)
+    if (last === undefined || last.length + separator.length + text.length > NOTE_CHARS) lines.push(text)
+    else lines[lines.length - 1] = last + separator + text
+  }
+  return lines
 }

@@ -37,11 +37,11 @@ export const FULL: Plan = {
 export const QUICK: Plan = {
   mode: 'quick',
   rounds: 1,
-  warmUp: { kind: 'warm_up', ms: 1_200, burst: 250 },
+  warmUp: { kind: 'warm_up', ms: 1_000, burst: 200 },
   wakeUp: { kind: 'at_once', runs: 50, steps: 5 },
   workloads: {
-    W1: { kind: 'one_by_one', runs: 150, steps: 1, limitMs: 700 },
-    W2: { kind: 'one_by_one', runs: 75, steps: 10, limitMs: 800 },
+    W1: { kind: 'one_by_one', runs: 150, steps: 1, limitMs: 500 },
+    W2: { kind: 'one_by_one', runs: 75, steps: 10, limitMs: 600 },
     W3: { kind: 'at_once', runs: 500, steps: 5 },
     W4: { kind: 'one_by_one', runs: 2, steps: 1_000, limitMs: 500 },
     W5: { kind: 'parallel', runs: 3, steps: 500, limitMs: 500 },

@@ -2,7 +2,8 @@
  * A system under measurement, as the one who measures sees it: processes, what they have cost, and an app that runs
  * workloads when asked.
  */
-import { type NodeChild, signal, startNode } from '../processes/child.ts'
+import { type NodeChild, startNode } from '../processes/child.ts'
+import { signal } from '../processes/kill-at-exit.ts'
 import { type PostgresProbe, probePostgres, startPostgres } from '../processes/postgres.ts'
 import { type ProcessGroup, pidsOf } from '../processes/usage.ts'
 import { startStepwell } from '../stepwell/start-stepwell.ts'

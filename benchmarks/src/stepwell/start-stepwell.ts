@@ -50,6 +50,7 @@ export async function startStepwell(options: { env?: Record<string, string> } = 
     file: 'engine/src/main.ts',
     args: ['dev', '--port', String(port)],
     env: { ...env, ...options.env },
+    folder: home,
   })
   const apps: NodeChild[] = []
   const check = async () => (await fetch(`${url}/readyz`)).ok
