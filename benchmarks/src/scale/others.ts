@@ -6,7 +6,7 @@ import type { WorkspaceId } from 'stepwell/src/core/ids.ts'
 import type { Database, Server } from './database.ts'
 import { type Engines, type Ran, startEngines } from './engines.ts'
 import { FLAT, type Growth } from './growth.ts'
-import { probeClaims, probeWakes } from './probes.ts'
+import { probeClaims, probeClaimsOfQueued, probeWakes, RUNS_CLAIMED } from './probes.ts'
 import { type Seeds, seedFinished, seedQueued, seedSleeping, seedWaiting } from './seed.ts'
 
 export interface Sizes {
@@ -59,10 +59,10 @@ export const CURVES: Record<string, Curve> = {
   // First in, first out: what is queued in the same workspace is worked off first. So here the others are the work.
   queued: {
     name: 'queued',
-    atLeast: 20_000,
+    atLeast: 2 * RUNS_CLAIMED,
     seed: seeds => seedQueued(seeds, FUNCTION),
     measure: async (database, { runs }) => {
-      const claims = await probeClaims(database)
+      const claims = await probeClaimsOfQueued(database)
       return { [CLAIM_ONE]: claims.ofOne, [CLAIM_HUNDRED]: claims.ofHundred, ...(await workOff(database, runs)) }
     },
   },

@@ -21,15 +21,23 @@ export interface ClaimTimes {
 
 const CLAIMS = 200
 const CLAIMS_UNMEASURED = 20
+/** How many runs a probe claims in all. */
+export const RUNS_CLAIMED = (CLAIMS + CLAIMS_UNMEASURED) * (1 + 100)
 const WAKES = 200
 const WAKES_UNMEASURED = 20
 
-/** Runs of its own to claim, behind those that are queued already, then claims of 1 and of 100. Each is ended at once. */
+/** Claims of 1 and of 100, of runs of its own: as many as are claimed, so that none stays for the engines that follow. */
 export async function probeClaims(database: Database): Promise<ClaimTimes> {
-  return withConnection(database, async sql => {
-    // As many as are claimed: none stays for the engines that follow.
+  await withConnection(database, async sql => {
     for (let n = 0; n < CLAIMS + CLAIMS_UNMEASURED; n += 1)
       await accept(database, sql, Array.from({ length: 1 + 100 }, aStartingEvent))
+  })
+  return probeClaimsOfQueued(database)
+}
+
+/** The same of runs that are queued: the oldest. Each is ended at once. */
+export async function probeClaimsOfQueued(database: Database): Promise<ClaimTimes> {
+  return withConnection(database, async sql => {
     // What earlier measurements have deleted is not what is asked about here.
     await sql`vacuum stepwell.queue`
     return { ofOne: await timeClaims(database, sql, 1), ofHundred: await timeClaims(database, sql, 100) }
