@@ -25,7 +25,7 @@ export interface Trigger {
 }
 
 /** Engine to app, every kind. A receiver refuses kinds it does not know with 400 `kind_unknown` and the list it knows. */
-export const REQUEST_KINDS = ['describe', 'turn'] as const
+export const REQUEST_KINDS = ['describe', 'turn', 'turns'] as const
 
 /** App to engine, `POST /v1/sync`: here I am. The engine calls back with `describe` before it answers. */
 export interface SyncRequest {

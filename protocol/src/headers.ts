@@ -6,6 +6,8 @@ export const HEADERS = {
   version: 'stepwell-version',
   workspace: 'stepwell-workspace',
   sdk: 'stepwell-sdk',
+  /** In an app's answers, `turns`: several turns in one request are welcome. */
+  accepts: 'stepwell-accepts',
 } as const
 
 /** Versions of the wire protocol that this package speaks. An unknown one is refused with 415 and this list. */

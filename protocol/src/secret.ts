@@ -8,7 +8,6 @@ const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$
 
 /**
  * The bytes of a signing key. Whitespace around it is removed: keys come from env files and pasted lines.
- * Decoding costs a fraction of the HMAC that follows, so that nothing is cached.
  * @param secret `whsec_` and the base64 of 24 to 64 bytes
  * @throws TypeError when it is malformed; the message says how and never shows the key
  */

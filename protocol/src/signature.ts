@@ -5,7 +5,7 @@
  * receiver computes the same over the raw bytes that it received: it never parses and re-serialises JSON, because no
  * two languages write the same value as the same bytes. A key is shown to people by its fingerprint only.
  */
-import { createHash, createHmac, randomUUID, timingSafeEqual } from 'node:crypto'
+import { createHash, createHmac, createSecretKey, type KeyObject, randomUUID, timingSafeEqual } from 'node:crypto'
 import { HEADERS } from './headers.ts'
 import { LIMITS } from './limits.ts'
 import { parseSecret } from './secret.ts'
@@ -158,7 +158,25 @@ function trimField(value: unknown): string | undefined {
 }
 
 function digest(id: string, timestamp: string, payload: string | Uint8Array, secret: string): string {
-  return createHmac('sha256', parseSecret(secret)).update(`${id}.${timestamp}.`).update(payload).digest('base64')
+  return createHmac('sha256', keyOf(secret)).update(`${id}.${timestamp}.`).update(payload).digest('base64')
+}
+
+/** More than a process has in use, and few enough to keep. */
+const MAX_KEYS = 100
+
+/**
+ * Keys as OpenSSL wants them. The one thing here that outlives a call: decoding a key and handing it over takes as long as
+ * signing a short message with it.
+ */
+const keys = new Map<string, KeyObject>()
+
+function keyOf(secret: string): KeyObject {
+  const known = keys.get(secret)
+  if (known !== undefined) return known
+  const key = createSecretKey(parseSecret(secret))
+  if (keys.size >= MAX_KEYS) keys.clear()
+  keys.set(secret, key)
+  return key
 }
 
 /** Compares as text, so that no second spelling of a signature passes. The lengths are no secret. */

@@ -11,18 +11,28 @@ import {
   REQUEST_KINDS,
   type ReplayGuard,
   responseId,
+  type SignedHeaders,
   signHeaders,
   type Turn,
   type Verified,
   verify,
 } from '@stepwell/protocol'
 import type { DurableFunction } from './function.ts'
-import { type BodyRead, type EndpointAnswer, type EndpointRequest, okAnswer, problemAnswer } from './http-message.ts'
+import {
+  type BodyRead,
+  type EndpointAnswer,
+  type EndpointRequest,
+  framesAnswer,
+  isDirect,
+  okAnswer,
+  problemAnswer,
+} from './http-message.ts'
 import type { Keys } from './keys.ts'
 import { isRecord } from './read-entries.ts'
 import { findTurnProblem } from './read-turn.ts'
 import { SDK } from './sdk-version.ts'
 import type { TurnEnd } from './turn.ts'
+import { executeBatch } from './turn-batch.ts'
 
 /** What an endpoint is made of. */
 export interface EndpointParts {
@@ -78,19 +88,27 @@ async function answerBytes(
     const detail = `The message ${verified.id} was received before. Sign every request with a new ${HEADERS.id}.`
     return problemAnswer(401, 'request_replayed', detail, { fingerprints: secrets.map(fingerprint) })
   }
-  const answer = await route(bytes, request.header(HEADERS.workspace), secrets, parts)
-  if (typeof answer !== 'string') return answer
   const id = responseId(verified.id)
-  return okAnswer(answer, { ...signHeaders({ id, nowMs: Date.now(), payload: answer, secrets }) })
+  const sign = (payload: string) => signHeaders({ id, nowMs: Date.now(), payload, secrets })
+  const answer = await route(bytes, request.header(HEADERS.workspace), { secrets, parts, sign })
+  if (typeof answer !== 'string') return answer
+  return okAnswer(answer, { ...sign(answer), ...(isDirect(request) && { [HEADERS.accepts]: 'turns' }) })
+}
+
+/** What answers are made with. */
+interface Answering {
+  secrets: readonly string[]
+  parts: EndpointParts
+  sign: (payload: string) => SignedHeaders
 }
 
 /** The body of a 200, or a problem. */
 async function route(
   bytes: Uint8Array,
   workspace: string | null | undefined,
-  secrets: readonly string[],
-  parts: EndpointParts,
+  answering: Answering,
 ): Promise<string | EndpointAnswer> {
+  const { secrets, parts } = answering
   const body = parseBody(bytes)
   if (body === null) return problemAnswer(400, 'body_invalid', 'The body is no JSON object. Send a Turn or a Describe.')
   if (typeof body.workspace === 'string' && workspace && body.workspace !== workspace) {
@@ -102,6 +120,8 @@ async function route(
       return JSON.stringify(describe(parts.functions))
     case 'turn':
       return takeTurn(body, secrets, parts)
+    case 'turns':
+      return takeTurns(body, answering)
     default: {
       const detail = `This SDK does not know requests of kind ${JSON.stringify(body.kind)}.`
       return problemAnswer(400, 'kind_unknown', detail, { kinds: [...REQUEST_KINDS] })
@@ -129,6 +149,27 @@ async function takeTurn(
   }
   const end = await parts.execute(turn, definition, secrets)
   return end.kind === 'report' ? end.text : problemAnswer(409, 'stale_epoch', end.message)
+}
+
+/** Several turns: a problem of one of them is told in its place. */
+function takeTurns({ workspace, turns }: Record<string, unknown>, { secrets, parts, sign }: Answering): EndpointAnswer {
+  if (typeof workspace !== 'string' || !Array.isArray(turns) || !turns.every(isRecord)) {
+    return problemAnswer(400, 'body_invalid', 'The batch is malformed: it needs a "workspace" and "turns".')
+  }
+  const execute = async (turn: Record<string, unknown>) => {
+    const answer =
+      turn.workspace === workspace
+        ? await takeTurn(turn, secrets, parts)
+        : problemAnswer(400, 'body_invalid', 'The turn is about another workspace than its batch.')
+    return typeof answer === 'string' ? answer : problemOfTurn(turn, answer)
+  }
+  return framesAnswer(executeBatch({ turns, workspace, execute, sign }))
+}
+
+/** A problem document in the place of a report. */
+function problemOfTurn({ run, epoch }: Record<string, unknown>, { status, body }: EndpointAnswer): string {
+  const { code, detail }: { code?: unknown; detail?: unknown } = typeof body === 'string' ? JSON.parse(body) : {}
+  return JSON.stringify({ kind: 'problem', run: isRecord(run) ? run.id : null, epoch, status, code, detail })
 }
 
 function describe(functions: ReadonlyMap<string, DurableFunction>): Description {

@@ -12,7 +12,18 @@ export function fromFetch(request: Request): EndpointRequest {
 
 /** An answer of the endpoint as a Response. */
 export function toFetch({ status, headers, body }: EndpointAnswer): Response {
-  return new Response(body, { status, headers })
+  return new Response(typeof body === 'string' ? body : toStream(body), { status, headers })
+}
+
+function toStream(parts: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+  const iterator = parts[Symbol.asyncIterator]()
+  return new ReadableStream({
+    async pull(controller) {
+      const { done, value } = await iterator.next()
+      if (done) controller.close()
+      else controller.enqueue(value)
+    },
+  })
 }
 
 async function readBody(request: Request, maxBytes: number): Promise<BodyRead> {

@@ -11,6 +11,14 @@ export interface EndpointRequest {
   readBody(maxBytes: number): Promise<BodyRead>
 }
 
+/** Headers that proxies add. What comes through one may be held back until it is complete. */
+const PROXY_HEADERS = ['via', 'forwarded', 'x-forwarded-for', 'x-real-ip']
+
+/** Whether what is written of an answer is likely to arrive at once. */
+export function isDirect(request: EndpointRequest): boolean {
+  return PROXY_HEADERS.every(name => !request.header(name))
+}
+
 /** The bytes, or why there are none. */
 export type BodyRead =
   | { kind: 'bytes'; bytes: Uint8Array }
@@ -24,7 +32,8 @@ export type BodyRead =
 export interface EndpointAnswer {
   status: number
   headers: Record<string, string>
-  body: string
+  /** A text, or parts that are sent as they come. */
+  body: string | AsyncIterable<Uint8Array>
 }
 
 const OWN_HEADERS = { [HEADERS.version]: PROTOCOL_VERSION, [HEADERS.sdk]: SDK }
@@ -32,6 +41,12 @@ const OWN_HEADERS = { [HEADERS.version]: PROTOCOL_VERSION, [HEADERS.sdk]: SDK }
 /** A signed answer of status 200. */
 export function okAnswer(body: string, signed: Record<string, string>): EndpointAnswer {
   return { status: 200, headers: { 'content-type': 'application/json', ...OWN_HEADERS, ...signed }, body }
+}
+
+/** An answer that comes in frames, each signed. Nothing on the way should pack it together. */
+export function framesAnswer(frames: AsyncIterable<Uint8Array>): EndpointAnswer {
+  const headers = { 'content-type': 'application/x-stepwell-frames', 'cache-control': 'no-store, no-transform' }
+  return { status: 200, headers: { ...headers, ...OWN_HEADERS }, body: frames }
 }
 
 /**

@@ -15,8 +15,15 @@ export function fromNode(incoming: IncomingMessage): EndpointRequest {
 }
 
 /** Writes an answer of the endpoint. A connection that is gone is nobody's error. */
-export function toNode(outgoing: ServerResponse, { status, headers, body }: EndpointAnswer): void {
+export async function toNode(outgoing: ServerResponse, { status, headers, body }: EndpointAnswer): Promise<void> {
   outgoing.on('error', () => {})
+  if (typeof body !== 'string') {
+    outgoing.writeHead(status, headers)
+    // Nobody reads slowly: what is written are a few reports per turn.
+    for await (const chunk of body) if (!outgoing.destroyed) outgoing.write(chunk)
+    outgoing.end()
+    return
+  }
   // The rest of a body that is too large is not worth receiving.
   const closing = status === 413 ? { connection: 'close' } : {}
   outgoing.writeHead(status, { ...headers, ...closing, 'content-length': Buffer.byteLength(body) })

@@ -92,7 +92,7 @@ describe('the vectors of turns', () => {
         code: undefined,
         ...wanted,
       })
-      if (status === 400 && answer.code === 'kind_unknown') expect(answer.kinds).toEqual(['describe', 'turn'])
+      if (status === 400 && answer.code === 'kind_unknown') expect(answer.kinds).toEqual(['describe', 'turn', 'turns'])
       if (answer.code === 'version_unknown') expect(answer.versions).toEqual(['1'])
       if (answer.code === 'function_not_found') expect(answer.functions).toEqual(functions)
     },

@@ -16,6 +16,8 @@ export interface ExchangeRequest {
   body: string
   /** Of the answer; more is not read. */
   bodyBytesMax: number
+  /** Takes the body of a 200 as it comes, however long it gets; `body` is then empty. */
+  onChunk?: (chunk: Buffer) => void
   /** Asked now and then: why the exchange should be given up; null while it should not. */
   reasonToAbort: () => string | null
 }
@@ -109,6 +111,10 @@ class Exchange implements Dispatcher.DispatchHandler {
   }
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    if (this.#status === 200 && this.#request.onChunk !== undefined) {
+      this.#request.onChunk(chunk)
+      return
+    }
     this.#sizeBytes += chunk.length
     if (this.#sizeBytes <= this.#request.bodyBytesMax) {
       this.#chunks.push(chunk)

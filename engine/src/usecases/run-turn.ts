@@ -61,6 +61,7 @@ async function dispatch(deps: RunTurnDeps, leased: Leased): Promise<Happening> {
   const outcome = await deps.callApp({
     catalog: run.catalog,
     kind: 'turn',
+    turn: `${run.wireId} ${run.token}`,
     body: turnBody(deps, leased),
     lastSignAtMs: () => run.lastSignAtMonotonicMs,
     timeoutMs: deps.turnTimeoutMs,
