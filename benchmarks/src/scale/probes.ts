@@ -9,6 +9,7 @@ import { open, type Sql } from 'stepwell/src/store/db.ts'
 import { ingest } from 'stepwell/src/store/ingest.ts'
 import { claim } from 'stepwell/src/store/queue.ts'
 import { readCatalog } from 'stepwell/src/store/workspaces.ts'
+import { LowWater } from 'stepwell/src/usecases/low-water.ts'
 import { anEnd, aStartingEvent, newToken, newUuid } from '../micro/builders.ts'
 import type { Database } from './database.ts'
 import { AWAITED_EVENT } from './seed.ts'
@@ -64,8 +65,9 @@ export async function probeWakes(database: Database, waiting: number): Promise<n
 
 /** Claims and ends whatever is queued; returns how much that was. */
 async function endAll(database: Database, sql: Sql): Promise<number> {
+  const marks = new LowWater()
   for (let ended = 0; ; ) {
-    const { count } = await claimAndEnd(database, sql, 100)
+    const { count } = await claimAndEnd(database, { sql, marks, limit: 100 })
     if (count === 0) return ended
     ended += count
   }
@@ -73,18 +75,27 @@ async function endAll(database: Database, sql: Sql): Promise<number> {
 
 async function timeClaims(database: Database, sql: Sql, limit: number): Promise<number> {
   const times: number[] = []
+  const marks = new LowWater()
   for (let n = 0; n < CLAIMS + CLAIMS_UNMEASURED; n += 1) {
-    const { ms, count } = await claimAndEnd(database, sql, limit)
+    const { ms, count } = await claimAndEnd(database, { sql, marks, limit })
     if (count !== limit) throw new Error(`${count} runs were claimed and not ${limit}.`)
     times.push(ms)
   }
   return median(times.slice(CLAIMS_UNMEASURED))
 }
 
-async function claimAndEnd({ ws }: Database, sql: Sql, limit: number): Promise<{ ms: number; count: number }> {
+/** As the engine claims: from its mark, and from the head of the queue now and then. */
+async function claimAndEnd(
+  { ws }: Database,
+  given: { sql: Sql; marks: LowWater; limit: number },
+): Promise<{ ms: number; count: number }> {
+  const { sql, marks, limit } = given
   const token = newToken()
   const startedAt = performance.now()
-  const claimed = await claim(sql, ws, limit, newUuid() as WorkerId, token)
+  const claimed = await marks.read(ws, async fromMs => {
+    const runs = await claim(sql, ws, limit, newUuid() as WorkerId, token, fromMs)
+    return { result: runs, leftFromMs: runs[0]?.readyAtMs ?? 0 }
+  })
   const ms = performance.now() - startedAt
   const ends = claimed.map(run => anEnd({ ...run, token }, 0))
   if (ends.length > 0) await advance(sql, ws, ends)

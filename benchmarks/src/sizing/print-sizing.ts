@@ -19,7 +19,7 @@ export function printNeeds(given: {
     [
       'engine',
       `${needs.engineCores.toFixed(2)} cores`,
-      `${needs.engines} process${needs.engines === 1 ? '' : 'es'}, each of which can use one core`,
+      `${needs.engines} process${needs.engines === 1 ? '' : 'es'}; one uses one core`,
     ],
     ['Postgres', `${needs.postgresCores.toFixed(2)} cores`, `give it ${coresToHave(needs.postgresCores)}`],
     ['app', `${needs.appCores.toFixed(2)} cores`, 'for the SDK; what your steps do comes on top'],
