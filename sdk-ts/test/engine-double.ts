@@ -57,6 +57,7 @@ export class EngineDouble {
     this.streams = new StreamDouble(this.#server, {
       key: KEY,
       receive: batch => this.#receive(batch),
+      refuses: batch => this.refusesBatch(batch),
       record: batch => batch.reports.map(report => this.#take(report, undefined)),
     })
   }

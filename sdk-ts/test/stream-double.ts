@@ -39,6 +39,8 @@ interface Recorder {
   key: string
   /** Called with every batch as it arrives; resolves when it may be recorded. */
   receive: (batch: ReportBatch) => Promise<unknown>
+  /** Whether the batch is answered with a problem as a whole. */
+  refuses: (batch: ReportBatch) => boolean
   record: (batch: ReportBatch) => Ack[]
 }
 
@@ -101,6 +103,7 @@ export class StreamDouble {
     const trouble = this.troubles.shift()
     if (trouble === 'silence') return
     if (trouble === 'close') return void socket.destroy()
+    if (this.#recorder.refuses(batch)) return this.#answer(socket, id, '{"code":"body_invalid","status":400}')
     if (typeof trouble === 'object') return this.#answer(socket, id, JSON.stringify({ ...trouble, detail: 'no' }))
     const text = JSON.stringify({ kind: 'acks', acks: this.#recorder.record(batch) })
     switch (trouble) {

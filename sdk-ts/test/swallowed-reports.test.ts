@@ -2,33 +2,15 @@
 import type { Entry } from '@stepwell/protocol'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { executeTurn } from '../src/turn.ts'
+import { timed, until, useMovedClock } from './clock.ts'
 import { anEngine, aSignal, aTurnOf, type Handler, THREE_STEPS } from './harness.ts'
 import { AT } from './requests.ts'
 
 /** The engine gives up a turn that shows no life for 30 seconds. */
 const LIFE_MS = 30_000
 
-beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] }))
+beforeEach(useMovedClock)
 afterEach(() => void vi.useRealTimers())
-
-/** Lets time pass until a promise is settled, and tells how much did. */
-async function timed<T>(promise: Promise<T>): Promise<{ value: T; tookMs: number }> {
-  const startMs = performance.now()
-  let isSettled = false
-  const settled = promise.finally(() => {
-    isSettled = true
-  })
-  while (!isSettled) {
-    await new Promise(resolve => setImmediate(resolve))
-    await vi.advanceTimersByTimeAsync(50)
-  }
-  return { value: await settled, tookMs: performance.now() - startMs }
-}
-
-/** Waits for something outside of the clock. */
-async function until(isTrue: () => boolean): Promise<void> {
-  while (!isTrue()) await new Promise(resolve => setImmediate(resolve))
-}
 
 const never = new Promise<never>(() => {})
 
