@@ -1,7 +1,4 @@
 /* Restate: a server with a log of its own, which calls the app over HTTP/2. https://docs.restate.dev */
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { type Context, RestatePromise, serve, service } from '@restatedev/restate-sdk'
 import { connect } from '@restatedev/restate-sdk-clients'
 import { startProgram, waitUntilUp } from '../../src/processes/child.ts'
@@ -73,7 +70,7 @@ function toBenchStep(context: Context): BenchStep {
 }
 
 async function startServer() {
-  const folder = mkdtempSync(join(tmpdir(), 'restate-bench-'))
+  const { BENCH_FOLDER: folder = '.' } = process.env
   const [adminPort, ingressPort, nodePort] = [await freePort(), await freePort(), await freePort()]
   const program = startProgram({
     file: restateBinary(),
@@ -89,7 +86,6 @@ async function startServer() {
       RESTATE_DISABLE_TELEMETRY: 'true',
     },
   })
-  process.once('exit', () => rmSync(folder, { recursive: true, force: true }))
   const adminUrl = `http://127.0.0.1:${adminPort}`
   const ingressUrl = `http://127.0.0.1:${ingressPort}`
   const check = async () => (await fetch(`${adminUrl}/health`)).ok && (await fetch(`${ingressUrl}/restate/health`)).ok

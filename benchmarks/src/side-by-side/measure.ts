@@ -25,6 +25,9 @@ export interface Measurement {
   p99Ms: number
   /** Until the handler has ended, seen by its client or not; NaN where it is not taken. */
   handlerEndedP50Ms: number
+  /** Of sleeps: after what was recorded, not after asking; NaN elsewhere. */
+  lateAfterRecordedP50Ms: number
+  lateAfterRecordedP99Ms: number
   stepsPerSecond: number
   /** Per 1,000 steps. */
   cpuSeconds: Parts
@@ -144,13 +147,15 @@ async function prepare(system: System, plan: Plan): Promise<void> {
   await system.probe?.analyze()
 }
 
-function summaryOf(workload: Workload, { timesMs, handlerEndedMs }: Times) {
+function summaryOf(workload: Workload, { timesMs, handlerEndedMs, lateAfterRecordedMs }: Times) {
   const totalMs = timesMs.reduce((sum, ms) => sum + ms, 0)
   return {
     p50Ms: percentile(timesMs, 0.5),
     p95Ms: percentile(timesMs, 0.95),
     p99Ms: percentile(timesMs, 0.99),
     handlerEndedP50Ms: percentile(handlerEndedMs, 0.5),
+    lateAfterRecordedP50Ms: percentile(lateAfterRecordedMs, 0.5),
+    lateAfterRecordedP99Ms: percentile(lateAfterRecordedMs, 0.99),
     // The times of sleeps are how late they were, which says nothing about a rate.
     stepsPerSecond: workload.kind === 'timers' ? Number.NaN : (stepsOf(workload, timesMs.length) / totalMs) * 1_000,
   }

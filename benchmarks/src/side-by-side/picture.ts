@@ -134,7 +134,8 @@ function tableOf({ rows, names, y }: { rows: readonly Row[]; names: readonly str
 
 function subtitleOf({ machine, mode, rounds, at }: Result): string {
   const { cores, cpu, system, node, postgres } = machine
-  const how = mode === 'quick' ? 'quick, one round' : `medians of ${rounds} rounds`
+  const howOften = rounds === 1 ? 'one round' : `medians of ${rounds} rounds`
+  const how = mode === 'quick' ? `quick, ${howOften}` : howOften
   return `${at.slice(0, 10)}, ${cores} x ${cpu}, ${system}, Node ${node}, Postgres ${postgres}, fsync on; ${how}; in brackets: Stepwell / peer, paired`
 }
 

@@ -42,13 +42,13 @@ export const QUICK: Plan = {
   workloads: {
     W1: { kind: 'one_by_one', runs: 150, steps: 1, limitMs: 500 },
     W2: { kind: 'one_by_one', runs: 75, steps: 10, limitMs: 600 },
-    W3: { kind: 'at_once', runs: 500, steps: 5 },
+    W3: { kind: 'at_once', runs: 400, steps: 5 },
     W4: { kind: 'one_by_one', runs: 2, steps: 1_000, limitMs: 500 },
-    W5: { kind: 'parallel', runs: 3, steps: 500, limitMs: 500 },
-    W6: { kind: 'timers', runs: 500, ms: 1_000 },
+    W5: { kind: 'parallel', runs: 3, steps: 500, limitMs: 150 },
+    W6: { kind: 'timers', runs: 300, ms: 1_000 },
   },
   longRunSteps: null,
-  idleMs: 2_000,
+  idleMs: 1_500,
 }
 
 /** What a workload is, in the words of the table. */

@@ -2,6 +2,9 @@
  * A system under measurement, as the one who measures sees it: processes, what they have cost, and an app that runs
  * workloads when asked.
  */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { type NodeChild, startNode } from '../processes/child.ts'
 import { signal } from '../processes/kill-at-exit.ts'
 import { type PostgresProbe, probePostgres, startPostgres } from '../processes/postgres.ts'
@@ -61,10 +64,16 @@ export async function startStepwellSystem(): Promise<System> {
 async function startPeer(name: string, { file, needsPostgres }: { file: string; needsPostgres: boolean }) {
   const postgres = needsPostgres ? await startPostgres() : null
   const probe = postgres && probePostgres(postgres.connection)
-  const env: Record<string, string> = postgres === null ? {} : { BENCH_POSTGRES: JSON.stringify(postgres.connection) }
-  const app = startNode({ file, env })
+  const folder = await mkdtemp(join(tmpdir(), 'bench-peer-'))
+  // A peer that starts a server of its own keeps its data in the folder.
+  const app = startNode({
+    file,
+    env: { BENCH_FOLDER: folder, BENCH_POSTGRES: JSON.stringify(postgres?.connection ?? null) },
+    folder,
+  })
   async function stop(): Promise<void> {
     await app.stop()
+    await rm(folder, { recursive: true, force: true })
     await probe?.close()
     await postgres?.stop()
   }

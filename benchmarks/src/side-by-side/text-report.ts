@@ -32,7 +32,11 @@ function heading({ machine, mode, rounds, at }: Result): string {
   const { cores, cpu, memoryBytes, system, node, postgres } = machine
   const memory = `${Math.round(memoryBytes / 2 ** 30)} GiB`
   const what =
-    mode === 'quick' ? 'quick: one round, smaller bursts; figures wander more' : `medians of ${rounds} rounds`
+    mode === 'quick'
+      ? 'quick: one round, smaller bursts; figures wander more'
+      : rounds === 1
+        ? 'one round'
+        : `medians of ${rounds} rounds`
   return `${cores} x ${cpu}, ${memory}, ${system}, Node ${node}, Postgres ${postgres}, fsync on\n${at}, ${what}`
 }
 

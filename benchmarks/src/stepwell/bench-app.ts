@@ -16,6 +16,7 @@ const EVENTS_PER_CALL = 1_000
 const LAST_RUNS = 20
 const OPEN_STATES = ['running', 'queued', 'waiting']
 const RECHECK_MS = 5
+const READERS = 20
 
 serveBenchApp(async notes => {
   const runIds = new Map<number, string>()
@@ -50,9 +51,25 @@ serveBenchApp(async notes => {
       for (const state of OPEN_STATES)
         while (await hasRuns(STEPWELL_URL, state)) await new Promise(resolve => setTimeout(resolve, RECHECK_MS))
     },
+    async readDueTimes() {
+      const dueTimes = new Map<number, number>()
+      const left = [...runIds]
+      const readSome = async () => {
+        for (let next = left.pop(); next !== undefined; next = left.pop())
+          dueTimes.set(next[0], await readDueTime(client, next[1]))
+      }
+      await Promise.all(Array.from({ length: READERS }, readSome))
+      return dueTimes
+    },
   }
   return system
 })
+
+async function readDueTime(client: StepwellClient, runId: string): Promise<number> {
+  for (const entry of await client.getJournal(runId))
+    if (entry.type === 'sleep_started') return Date.parse(entry.data.until)
+  return Number.NaN
+}
 
 /** @param runIds gets the runs in the order in which they end */
 function functionsWith(notes: Notes, runIds: Map<number, string>) {

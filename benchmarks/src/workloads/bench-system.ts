@@ -13,6 +13,11 @@ export interface BenchSystem {
    * where it can tell without a request for each, no results are fetched.
    */
   runMany(workflow: WorkflowName, inputs: readonly WorkflowInput[]): Promise<void>
+  /**
+   * When the sleeps of the last `runMany` were due, as the system has recorded it: by the number of the run, in
+   * milliseconds of the epoch. Left out where the SDK fixes it at the moment of asking.
+   */
+  readDueTimes?(): Promise<Map<number, number>>
 }
 
 export interface SystemFacts {

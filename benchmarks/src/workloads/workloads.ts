@@ -12,7 +12,7 @@ export type Workload =
   | { kind: 'at_once'; runs: number; steps: number }
   /** The same with runs whose steps are all asked for at once. */
   | { kind: 'parallel'; runs: number; steps: number; limitMs: number }
-  /** Many sleeps at once: how late each handler went on. */
+  /** Many sleeps at once: how late each handler went on, after the time at which it first asked plus the sleep. */
   | { kind: 'timers'; runs: number; ms: number }
   /** A bit of everything, for so long. */
   | { kind: 'warm_up'; ms: number; burst: number }
@@ -22,8 +22,11 @@ export interface Times {
   timesMs: number[]
   /** One by one only: from the start of a run until its handler has ended, whoever has seen it. */
   handlerEndedMs: number[]
+  /** Timers only: how late after the time that the system had recorded as due, where that is another. */
+  lateAfterRecordedMs: number[]
 }
 
+const NO_TIMES: Times = { timesMs: [], handlerEndedMs: [], lateAfterRecordedMs: [] }
 const WARM_UP_LATENCY_MS = 300
 const WARM_UP_STEPS = 5
 const WARM_UP_PARALLEL = 50
@@ -46,12 +49,12 @@ export class Workloads {
       case 'parallel':
         return this.#oneByOne('parallel', workload)
       case 'at_once':
-        return { timesMs: [await this.#atOnce(workload)], handlerEndedMs: [] }
+        return { ...NO_TIMES, timesMs: [await this.#atOnce(workload)] }
       case 'timers':
-        return { timesMs: await this.#timers(workload), handlerEndedMs: [] }
+        return { ...NO_TIMES, ...(await this.#timers(workload)) }
       case 'warm_up':
         await this.#warmUp(workload)
-        return { timesMs: [], handlerEndedMs: [] }
+        return NO_TIMES
     }
   }
 
@@ -70,7 +73,7 @@ export class Workloads {
       handlerEndedMs.push((this.#notes.endedAtMs.get(input.number) ?? Number.NaN) - startedAt)
       if (result !== steps) throw new Error(`A run of ${steps} steps gave ${JSON.stringify(result)}.`)
     }
-    return { timesMs, handlerEndedMs }
+    return { ...NO_TIMES, timesMs, handlerEndedMs }
   }
 
   async #atOnce({ runs, steps }: { runs: number; steps: number }): Promise<number> {
@@ -83,14 +86,17 @@ export class Workloads {
     return ms
   }
 
-  async #timers({ runs, ms }: { runs: number; ms: number }): Promise<number[]> {
+  async #timers({ runs, ms }: { runs: number; ms: number }) {
     const inputs = Array.from({ length: runs }, () => this.#input({ ms }))
     await this.#system.runMany('timer', inputs)
-    return inputs.map(({ number }) => {
-      const sleptFromMs = this.#notes.sleptFromMs.get(number) ?? Number.NaN
-      const wokeAtMs = this.#notes.wokeAtMs.get(number) ?? Number.NaN
-      return wokeAtMs - sleptFromMs - ms
-    })
+    const wokeAtMs = (number: number) => this.#notes.wokeAtMs.get(number) ?? Number.NaN
+    const sleptFromMs = (number: number) => this.#notes.sleptFromMs.get(number) ?? Number.NaN
+    const timesMs = inputs.map(({ number }) => wokeAtMs(number) - sleptFromMs(number) - ms)
+    const dueTimes = await this.#system.readDueTimes?.()
+    if (dueTimes === undefined) return { timesMs, lateAfterRecordedMs: timesMs }
+    const epochMs = Date.now() - performance.now()
+    const dueMs = (number: number) => (dueTimes.get(number) ?? Number.NaN) - epochMs
+    return { timesMs, lateAfterRecordedMs: inputs.map(({ number }) => wokeAtMs(number) - dueMs(number)) }
   }
 
   /** Every path that is measured gets hot: alternately many at once and one by one. */
