@@ -102,6 +102,9 @@ declare
   v_keys text[];
 begin
   fired := 0;
+  -- Nobody is told of it before the run's next entries are on disk, and these then are too. Lost in a crash of the server, it
+  -- is fired again.
+  perform set_config('synchronous_commit', 'off', true);
   if pg_try_advisory_xact_lock(p_ws, -1) then
     -- served by waits_due
     select array_agg(run_id order by due_at, opened_at, ord), array_agg(key order by due_at, opened_at, ord) into v_runs, v_keys

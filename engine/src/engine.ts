@@ -93,7 +93,10 @@ export function createEngine(options: EngineOptions): Engine {
     tellOthers(ws)
   }
   const timerMarks = new LowWater()
+  /** Workspaces in which something is due some time. */
+  const timed = new Set<WorkspaceId>()
   const wakeAt = (ws: WorkspaceId, dueAtMs: number) => {
+    timed.add(ws)
     timerMarks.lower(ws, dueAtMs)
     timers?.wakeIn(Math.max(0, dueAtMs - nowMs()))
   }
@@ -142,7 +145,7 @@ export function createEngine(options: EngineOptions): Engine {
     sendEvents,
     takeReports: (catalog, batch) => takeReports(reports, catalog, batch),
     syncApp: (catalog, request, how) =>
-      syncApp({ sql: pools.upkeep, catalogs, callApp, wakeTimers: () => timers?.wakeIn(0) }, catalog, request, how),
+      syncApp({ sql: pools.upkeep, catalogs, callApp, wakeTimers: ws => wakeAt(ws, nowMs()) }, catalog, request, how),
     awaitRun: (ws, runId, waitMs) => awaitRun({ sql: pools.read, held, ends }, ws, runId, waitMs),
     catalogs,
     pools,
@@ -154,7 +157,7 @@ export function createEngine(options: EngineOptions): Engine {
       const clock = { sql: pools.upkeep, log, wake: (ws: WorkspaceId) => wake(ws) }
       const signals = await startSignals({ sql: pools.upkeep, log, worker: workerId, onWake: ws => worker?.wake(ws) })
       tellOthers = options.isAlone === true ? () => {} : ws => signals.wake(ws)
-      const timerLoop = startTimers({ ...clock, marks: timerMarks })
+      const timerLoop = startTimers({ ...clock, marks: timerMarks, timed })
       timers = timerLoop
       const loops = [
         timerLoop,

@@ -1,4 +1,5 @@
 import type { Json } from './json.ts'
+import type { RunView } from './run.ts'
 
 /** What a sender posts: `POST /v1/events` takes one, an array, or `{ "events": [...] }`. */
 export interface NewEvent {
@@ -24,5 +25,6 @@ export interface Event {
 
 /** The body of the `202` that answers `POST /v1/events`, sent after the commit. In the order of the request. */
 export interface SendEventsAnswer {
-  events: { id: string; runs: string[] }[]
+  /** `ended`, for a request that waits: the runs as they were when they had ended, or when the time was up. */
+  events: { id: string; runs: string[]; ended?: RunView[] }[]
 }

@@ -37,6 +37,8 @@ export interface SleepOp extends Asked {
   op: 'sleep'
   ms?: number
   until?: string
+  /** How long ago the handler asked, by a monotonic clock, in milliseconds: `ms` counts from there. */
+  ageMs?: number
 }
 
 export interface WaitOp extends Asked {

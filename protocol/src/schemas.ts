@@ -112,7 +112,13 @@ const stepOp = z
   .refine(op => !('retry' in op && !('error' in op)), 'has a retry policy without an error')
 
 const sleepOp = z
-  .object({ op: z.literal('sleep'), ...asked, ms: durationMs.exactOptional(), until: instant.exactOptional() })
+  .object({
+    op: z.literal('sleep'),
+    ...asked,
+    ms: durationMs.exactOptional(),
+    until: instant.exactOptional(),
+    ageMs: durationMs.exactOptional(),
+  })
   .refine(op => 'ms' in op !== 'until' in op, 'needs exactly one of "ms" and "until"')
 
 const waitOp = z.object({

@@ -9,7 +9,8 @@ export type StepBody = (context: StepContext) => unknown
 /** What is asked, by kind. A key belongs to one kind for the whole life of a run. */
 export type Wanted =
   | { kind: 'step'; body: StepBody; retries: RetryPolicy }
-  | { kind: 'sleep'; ms: number }
+  /** `askedAtMs`: monotonic. The sleep counts from there, however long it takes until it is recorded. */
+  | { kind: 'sleep'; ms: number; askedAtMs: number }
   | { kind: 'sleep'; until: string }
   | { kind: 'wait'; event: string; match: Match; timeoutMs: number | undefined; schema: StandardSchema | undefined }
   /** `eventsText` is the JSON text of the array: what is sent is what was passed at the time of the call. */

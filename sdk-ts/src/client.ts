@@ -78,13 +78,34 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
    */
   async send(events: TypedNewEvent<Events> | readonly TypedNewEvent<Events>[]): Promise<SentEvent[]> {
     const list: readonly unknown[] = Array.isArray(events) ? events : [events]
-    if (list.length === 0) return []
+    return list.length === 0 ? [] : this.#send(list, '/v1/events')
+  }
+
+  /**
+   * Sends one event and waits until the runs that it starts have ended, in one request: for a caller that wants a result. When
+   * the time is up first (30 seconds by default), gives the runs as they are then: look at their `state`.
+   * @throws StepwellError as `send` does
+   */
+  async sendAndWait(event: TypedNewEvent<Events>, options: { timeout?: Duration } = {}): Promise<RunView[]> {
+    const untilMs = performance.now() + parseDuration(options.timeout ?? DEFAULT_RUN_TIMEOUT)
+    const waitMs = Math.ceil(Math.min(WAIT_MS, untilMs - performance.now()))
+    const [sent] = await this.#send([event], `/v1/events?wait=${waitMs}ms`)
+    return Promise.all(
+      (sent?.runs ?? []).map(id => {
+        const run = sent?.ended?.find(ended => ended.id === id)
+        const isEnded = run !== undefined && FINAL_STATES.includes(run.state)
+        return isEnded ? run : this.waitForRun(id, { timeout: Math.max(0, untilMs - performance.now()) })
+      }),
+    )
+  }
+
+  async #send(list: readonly unknown[], path: string): Promise<SendEventsAnswer['events']> {
     const withIds = list.map(event => {
       if (typeof event !== 'object' || event === null || ('id' in event && event.id !== undefined)) return event
       return { ...event, id: encodeId('evt', this.#newUuid()) }
     })
     const body = `{"events":${toEventsText(withIds, 'client.send')}}`
-    const answer = await this.#api.request<SendEventsAnswer>('POST', '/v1/events', {
+    const answer = await this.#api.request<SendEventsAnswer>('POST', path, {
       body,
       retryDelaysMs: SEND_RETRY_DELAYS_MS,
     })

@@ -30,13 +30,13 @@ export function stepOpText(
   )
 }
 
-/** The op of a sleep, a wait or a send. */
+/** The op of a sleep, a wait or a send, as it is now: a sleep tells its age. */
 export function askOpText(key: string, { wanted, saw }: Ask): string {
   const head = `"key":${JSON.stringify(key)},"saw":${saw}`
   switch (wanted.kind) {
     case 'sleep':
       return 'ms' in wanted
-        ? `{"op":"sleep",${head},"ms":${wanted.ms}}`
+        ? `{"op":"sleep",${head},"ms":${wanted.ms},"ageMs":${round(performance.now() - wanted.askedAtMs)}}`
         : `{"op":"sleep",${head},"until":${JSON.stringify(wanted.until)}}`
     case 'wait': {
       const match = Object.keys(wanted.match).length === 0 ? '' : `,"match":${JSON.stringify(wanted.match)}`

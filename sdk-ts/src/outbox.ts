@@ -9,6 +9,8 @@ const ENVELOPE_BYTES = 64 * 1024
 export interface WrittenOp {
   text: string
   settlesAtOnce: boolean
+  /** Gives the text anew, for an op that tells its age. */
+  rewrite?: () => string
 }
 
 /** Ops that have not been sent, in the order in which they came to be, and the numbering of reports. */
@@ -34,8 +36,8 @@ export class Outbox {
     return this.#ops.some(op => op.settlesAtOnce)
   }
 
-  add(text: string, settlesAtOnce: boolean): void {
-    this.#ops.push({ text, settlesAtOnce })
+  add(op: WrittenOp): void {
+    this.#ops.push(op)
   }
 
   /** What a report carried and did not deliver goes first again. */
@@ -69,6 +71,6 @@ export class Outbox {
     const replay = this.#replayMs === null ? '' : `,"replayMs":${this.#replayMs}`
     this.#replayMs = null
     const why = error === undefined ? '' : `,"error":${JSON.stringify(error)}`
-    return `${this.#head}${this.#n},"state":"${state}","ops":[${ops.map(op => op.text).join(',')}]${why}${replay}}`
+    return `${this.#head}${this.#n},"state":"${state}","ops":[${ops.map(op => op.rewrite?.() ?? op.text).join(',')}]${why}${replay}}`
   }
 }

@@ -77,7 +77,11 @@ export function createStep(ask: (id: string, wanted: Wanted) => Promise<unknown>
 
   return {
     run: (id, body, options) => askFor(id, () => readRun(id, body, options?.retries, retries)),
-    sleep: (id, duration) => askFor(id, () => ({ kind: 'sleep', ms: readDuration(duration, `step.sleep "${id}"`) })),
+    sleep: (id, duration) =>
+      askFor(id, () => {
+        const ms = readDuration(duration, `step.sleep "${id}"`)
+        return { kind: 'sleep', ms, askedAtMs: performance.now() }
+      }),
     sleepUntil: (id, instant) => askFor(id, () => ({ kind: 'sleep', until: readInstant(id, instant) })),
     waitForEvent: (id: string, options: WaitOptions & { schema?: StandardSchema }) =>
       askFor(id, () => readWait(id, options)),

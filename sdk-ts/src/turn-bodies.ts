@@ -102,7 +102,10 @@ export class TurnBodies {
     this.#places.release()
     if ('outputText' in end) slot.sentText = end.outputText
     const times = { startedMs: startedAtMs - this.#turnStartedAtMs, durationMs: endedAtMs - startedAtMs }
-    this.#outbox.add(stepOpText(slot.key, { saw: ask.saw, attempt, end, retries, times }), true)
+    this.#outbox.add({
+      text: stepOpText(slot.key, { saw: ask.saw, attempt, end, retries, times }),
+      settlesAtOnce: true,
+    })
     this.#onChange()
   }
 }

@@ -10,14 +10,14 @@
  */
 import type { Entry, Turn } from '@stepwell/protocol'
 import { Alarm } from './alarm.ts'
-import type { Wanted } from './ask.ts'
+import type { Ask, Wanted } from './ask.ts'
 import { StepwellError } from './errors.ts'
 import type { DurableFunction } from './function.ts'
 import { toReturnText } from './json.ts'
 import { nextMacrotask } from './macrotask.ts'
 import { type Arrival, Memo } from './memo.ts'
 import { askOpText, failOpText, finishOpText } from './op-text.ts'
-import { Outbox } from './outbox.ts'
+import { Outbox, type WrittenOp } from './outbox.ts'
 import type { Patience } from './patience.ts'
 import type { ReportAnswer } from './reporter.ts'
 import type { Scopes } from './scopes.ts'
@@ -184,9 +184,10 @@ class TurnExecution {
   /** Queues the bodies and writes the ops of what was asked for and nobody has acted on. */
   #startReady(): void {
     for (const slot of this.#memo.takeReady()) {
-      if (slot.ask === null) continue
-      if (slot.ask.wanted.kind === 'step') this.#bodies.enqueue(slot)
-      else this.#outbox.add(askOpText(slot.key, slot.ask), slot.ask.wanted.kind === 'send')
+      const { ask, key } = slot
+      if (ask === null) continue
+      if (ask.wanted.kind === 'step') this.#bodies.enqueue(slot)
+      else this.#outbox.add(askOp(key, ask))
     }
     if (this.#mayStart) this.#bodies.start()
     else this.#bodies.giveBack()
@@ -261,4 +262,11 @@ class TurnExecution {
   #refuse(error: StepwellError): string {
     return this.#outbox.write('refused', [], toWireError(error))
   }
+}
+
+/** The op of a sleep, a wait or a send. A sleep does not get longer while its op waits to be sent. */
+function askOp(key: string, ask: Ask): WrittenOp {
+  const write = () => askOpText(key, ask)
+  const { kind } = ask.wanted
+  return { text: write(), settlesAtOnce: kind === 'send', ...(kind === 'sleep' && { rewrite: write }) }
 }

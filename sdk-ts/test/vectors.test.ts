@@ -137,7 +137,14 @@ describe('the vectors of signatures', () => {
 })
 
 function comparable(op: Op | object): object {
-  const { error: _error, retry, startedMs: _started, durationMs: _duration, ...rest } = op as Record<string, unknown>
+  const {
+    error: _error,
+    retry,
+    startedMs: _started,
+    durationMs: _duration,
+    ageMs: _age,
+    ...rest
+  } = op as Record<string, unknown>
   const noAttemptIsLeft = (retry as { maxAttempts: number } | undefined)?.maxAttempts === rest.attempt
   return {
     ...rest,

@@ -132,7 +132,9 @@ function record(
 }
 
 function sleepUntilMs(nowMs: number, op: SleepOp): number {
-  const untilMs = op.until === undefined ? nowMs + (op.ms ?? 0) : Date.parse(op.until)
+  // What has passed of it since it was asked for is over.
+  const leftMs = Math.max(0, (op.ms ?? 0) - (op.ageMs ?? 0))
+  const untilMs = op.until === undefined ? nowMs + leftMs : Date.parse(op.until)
   return Math.min(untilMs, nowMs + LIMITS.durationMs)
 }
 

@@ -1,11 +1,12 @@
-import { LIMITS, type NewEvent } from '@stepwell/protocol'
+import { decodeId, LIMITS, type NewEvent, type SendEventsAnswer } from '@stepwell/protocol'
 import { eventsBodySchema, firstProblems, newEventSchema } from '@stepwell/protocol/schemas'
 import { z } from 'zod'
 import { EngineError } from '../core/errors.ts'
+import type { RunId, WorkspaceId } from '../core/ids.ts'
 import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
 import { unknownMembers } from './event-members.ts'
-import { refuseQuery } from './query.ts'
+import { readQuery, waitParameter } from './query.ts'
 import { invalidBody, parseJson } from './raw-body.ts'
 import { addRoute, gives, takes } from './route.ts'
 import { sentView } from './views.ts'
@@ -15,19 +16,23 @@ const PROBLEMS_MAX = 10
 const one = z.strictObject(newEventSchema.shape)
 const many = z.array(one).max(LIMITS.eventsPerCall)
 
+/** `wait`: answer when the runs that the events start have ended. */
+export const eventsQuery = z.strictObject({ wait: waitParameter })
+
 const route = {
   method: 'post',
   path: '/v1/events',
   operationId: 'sendEvents',
   summary: 'Accept events and start what they start',
-  request: takes(z.union([one, many, z.object({ events: many })])),
+  request: { query: eventsQuery, ...takes(z.union([one, many, z.object({ events: many })])) },
   responses: gives(202, 'Stored, in the order of the request, with the runs that each started', sentView),
 } as const
 
 /** `POST /v1/events`: accepts events and starts what they start. Answers after the commit. */
 export function addEvents(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
   addRoute(app, route, async c => {
-    refuseQuery(c)
+    // Most requests have no query, and reading one makes a URL of it.
+    const wait = c.req.url.includes('?') ? readQuery(c, eventsQuery).wait : undefined
     const body = c.get('body')
     const json = parseJson(body)
     refuseTooMany(json)
@@ -38,8 +43,28 @@ export function addEvents(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>)
     const { events } = parsed.data
     // No event of a small body is large.
     if (body.length > LIMITS.eventBytes) refuseTooLarge(events)
-    return answer(c, 202, await engine.sendEvents(c.get('catalog').ws, events))
+    const { ws } = c.get('catalog')
+    const sent = await engine.sendEvents(ws, events)
+    return answer(c, 202, wait === undefined ? sent : await withEnds(engine, ws, sent, wait))
   })
+}
+
+/** The answer with the runs as they have ended, or as they are when the time is up. */
+async function withEnds(
+  engine: Pick<HttpOptions['engine'], 'awaitRun'>,
+  ws: WorkspaceId,
+  { events }: SendEventsAnswer,
+  waitMs: number,
+): Promise<SendEventsAnswer> {
+  const awaitEnd = (id: string) => engine.awaitRun(ws, decodeId('run', id) as RunId, waitMs)
+  return {
+    events: await Promise.all(
+      events.map(async event => {
+        const ended = await Promise.all(event.runs.map(awaitEnd))
+        return { ...event, ended: ended.filter(run => run !== null) }
+      }),
+    ),
+  }
 }
 
 function refuseTooMany(json: unknown): void {

@@ -1,3 +1,4 @@
+import { type Duration, parseDuration } from '@stepwell/protocol'
 import { z } from 'zod'
 import { EngineError } from '../core/errors.ts'
 import type { HttpContext } from './context.ts'
@@ -6,6 +7,28 @@ const PROBLEMS_MAX = 10
 const SHOWN_CHARS = 100
 
 const none = z.strictObject({})
+
+const WAIT_MAX_MS = 60_000
+
+/** A duration as text, such as `20s`: answer when what is asked about has ended, or when that long has passed. */
+export const waitParameter = z
+  .string()
+  .transform((text, context) => {
+    const ms = readDuration(text)
+    if (ms !== null && ms <= WAIT_MAX_MS) return ms
+    context.addIssue({ code: 'custom', message: 'is no duration from 0 to 60s, such as "20s"' })
+    return z.NEVER
+  })
+  .optional()
+
+function readDuration(text: string): number | null {
+  try {
+    // Text that is none throws.
+    return parseDuration(text as Duration)
+  } catch {
+    return null
+  }
+}
 
 /** The query's parameters by `schema`. Throws `query_invalid`, also for a parameter that comes twice. */
 export function readQuery<T>(c: HttpContext, schema: z.ZodType<T>): T {

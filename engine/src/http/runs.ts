@@ -1,19 +1,11 @@
-import {
-  type Duration,
-  decodeId,
-  type JournalView,
-  LIMITS,
-  parseDuration,
-  RUN_STATES,
-  type RunList,
-} from '@stepwell/protocol'
+import { decodeId, type JournalView, LIMITS, RUN_STATES, type RunList } from '@stepwell/protocol'
 import { z } from 'zod'
 import { EngineError } from '../core/errors.ts'
 import type { RunId } from '../core/ids.ts'
 import { findRun, listRuns, readJournal } from '../store/runs.ts'
 import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
-import { readQuery } from './query.ts'
+import { readQuery, waitParameter } from './query.ts'
 import { addRoute, gives } from './route.ts'
 import { journalView, runListView, runView } from './views.ts'
 
@@ -47,20 +39,7 @@ export const journalQuery = z.strictObject({
   limit: integer(1, ENTRIES_MAX).default(ENTRIES_DEFAULT),
 })
 
-const WAIT_MAX_MS = 60_000
-
-/** A duration as text, such as `20s`: answer when the run has ended, or when that long has passed. */
-export const runQuery = z.strictObject({
-  wait: z
-    .string()
-    .transform((text, context) => {
-      const ms = readDuration(text)
-      if (ms !== null && ms <= WAIT_MAX_MS) return ms
-      context.addIssue({ code: 'custom', message: 'is no duration from 0 to 60s, such as "20s"' })
-      return z.NEVER
-    })
-    .optional(),
-})
+export const runQuery = z.strictObject({ wait: waitParameter })
 
 const runParams = z.object({ id: z.string() })
 
@@ -132,15 +111,6 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
     const view: JournalView = { run: id.toLowerCase(), generation: journal.generation, entries, next }
     return answer(c, 200, view)
   })
-}
-
-function readDuration(text: string): number | null {
-  try {
-    // Text that is none throws.
-    return parseDuration(text as Duration)
-  } catch {
-    return null
-  }
 }
 
 /** A cursor is the id of the last run of a page. */

@@ -20,10 +20,6 @@ export const problemView = z.looseObject({
   requestId: z.string(),
 })
 
-export const sentView = z.strictObject({
-  events: z.array(z.strictObject({ id: z.string(), runs: z.array(z.string()) })),
-})
-
 export const syncView = z.strictObject({
   workspace: z.string(),
   url: z.string(),
@@ -48,6 +44,10 @@ export const runView = z.strictObject({
   generation: z.int(),
   createdAt: instant,
   finishedAt: instant.nullable(),
+})
+
+export const sentView = z.strictObject({
+  events: z.array(z.strictObject({ id: z.string(), runs: z.array(z.string()), ended: z.array(runView).optional() })),
 })
 
 export const runListView = z.strictObject({ runs: z.array(runView), next: z.string().nullable() })

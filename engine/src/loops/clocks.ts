@@ -29,20 +29,29 @@ export interface ClockDeps {
   wake: (ws: WorkspaceId) => void
 }
 
-/** Fires what is due. Between polls it sleeps exactly until the next timer that this process knows of. */
-export function startTimers(deps: ClockDeps & { marks: LowWater }): Loop {
+/**
+ * Fires what is due. It sleeps exactly until the next timer that this process knows of; a poll now and then finds the
+ * workspaces in which only others have opened any.
+ */
+export function startTimers(deps: ClockDeps & { marks: LowWater; timed: Set<WorkspaceId> }): Loop {
+  let polledAt = Number.NEGATIVE_INFINITY
   return startLoop({
     name: 'timers',
     log: deps.log,
     async work() {
       let pauseMs = TIMER_POLL_MS
-      for (const ws of await findTimed(deps.sql)) {
+      if (performance.now() - polledAt >= TIMER_POLL_MS) {
+        for (const ws of await findTimed(deps.sql)) deps.timed.add(ws)
+        polledAt = performance.now()
+      }
+      for (const ws of deps.timed) {
         const { fired, nextMs } = await deps.marks.read(ws, async fromMs => {
           const result = await fireTimers(deps.sql, ws, TIMERS_PER_BATCH, fromMs)
           return { result, leftFromMs: result.leftFromMs }
         })
         if (fired > 0) deps.wake(ws)
-        if (nextMs !== null) pauseMs = Math.min(pauseMs, Math.max(0, nextMs))
+        if (nextMs === null) deps.timed.delete(ws)
+        else pauseMs = Math.min(pauseMs, Math.max(0, nextMs))
       }
       return pauseMs
     },
