@@ -5,8 +5,9 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener, RequestError } from '@hono/node-server'
-import type { ErrorCode } from '@stepwell/protocol'
+import { type ErrorCode, STREAM_PROTOCOL } from '@stepwell/protocol'
 import type { HttpEdge } from '../http/app.ts'
+import { ignoreUpgrade } from './ignore-upgrade.ts'
 
 /** Longer than any client or load balancer keeps an idle connection: the side that sends should be the one to close it. */
 const KEEP_ALIVE_MS = 75_000
@@ -30,6 +31,7 @@ export interface Listening {
  */
 export async function listen(hosts: readonly string[], port: number): Promise<Listening> {
   let edge: HttpEdge | null = null
+  let isClosing = false
   const listener = getRequestListener((request, env) => edge?.app.fetch(request, env) ?? notReady(), {
     errorHandler: unreadable,
   })
@@ -40,9 +42,11 @@ export async function listen(hosts: readonly string[], port: number): Promise<Li
         const bound = port === 0 && servers[0] !== undefined ? portOf(servers[0]) : port
         const server = await listenOn(listener, host, bound, servers.length > 0)
         if (server === null) continue
-        server.on('upgrade', (request, socket, head) =>
-          edge === null ? socket.destroy() : edge.streams.accept(request, socket, head),
-        )
+        server.on('upgrade', (request, socket, head) => {
+          if (request.headers.upgrade !== STREAM_PROTOCOL) ignoreUpgrade(server, request, socket, head)
+          else if (edge === null || isClosing) socket.destroy()
+          else edge.streams.accept(request, socket, head)
+        })
         servers.push(server)
       }
       const [first] = servers
@@ -53,6 +57,7 @@ export async function listen(hosts: readonly string[], port: number): Promise<Li
           edge = served
         },
         async close() {
+          isClosing = true
           edge?.streams.close()
           await Promise.all(servers.map(closeServer))
         },

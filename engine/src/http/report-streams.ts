@@ -41,14 +41,16 @@ export function createReportStreams(deps: {
   log: Log
   newRequestId: () => string
 }): ReportStreams {
+  /** Also those that are not accepted yet, or refused and not gone yet: a server does not close before they are. */
   const sockets = new Set<Duplex>()
 
   async function accept(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
     socket.on('error', () => socket.destroy())
+    sockets.add(socket)
+    socket.once('close', () => sockets.delete(socket))
     try {
       const catalog = await identify(request)
-      sockets.add(socket)
-      socket.once('close', () => sockets.delete(socket))
+      if (socket.destroyed) return
       socket.write(`HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: ${STREAM_PROTOCOL}\r\n\r\n`)
       readFrames(deps, catalog.name, socket, head)
     } catch (error) {
@@ -57,6 +59,7 @@ export function createReportStreams(deps: {
       socket.end(
         `HTTP/1.1 ${problem.status} ${problem.title}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n` +
           `content-length: ${Buffer.byteLength(body)}\r\n\r\n${body}`,
+        () => socket.destroy(),
       )
     }
   }
