@@ -12,6 +12,7 @@ import { expectJobsDone, sendJob } from './verify.ts'
 const PASSES: Record<(typeof COMMIT_POINTS)[number], number> = {
   ingest: 2,
   claim: 3,
+  record: 3,
   advance: 7,
   fire_timers: 2,
   // every job waits for an event of a name of its own, so each makes a shape known and looks back

@@ -11,6 +11,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net'
 export const COMMIT_POINTS = [
   'ingest',
   'claim',
+  'record',
   'advance',
   'fire_timers',
   'add_shape',
@@ -42,6 +43,7 @@ export interface PgProxy {
 const LABELS: [RegExp, CommitPoint][] = [
   [/stepwell\.ingest\(/, 'ingest'],
   [/stepwell\.claim\(/, 'claim'],
+  [/stepwell\.record\(/, 'record'],
   [/stepwell\.advance\(/, 'advance'],
   [/stepwell\.fire_timers\(/, 'fire_timers'],
   [/stepwell\.add_shape\(/, 'add_shape'],
