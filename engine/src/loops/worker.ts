@@ -64,13 +64,24 @@ export function startWorker(options: WorkerOptions): Worker {
       if (limit < Math.min(GATHER_PLACES, options.capacity) && gatherMs > 0) return gatherMs
       ready.delete(ws)
       claimedAt = performance.now()
-      const leased = await options.claim(ws, limit)
-      for (const one of leased) start(one)
+      const leased = await claim(ws, limit)
       if (leased.length === limit) ready.add(ws)
       if (leased.length > 0) pollMs = POLL_MIN_MS
     }
     if (inFlight >= options.capacity) return POLL_MAX_MS
     return ready.size > 0 ? 0 : nextPollAt - performance.now()
+  }
+
+  /** Claims and starts. The places are kept free meanwhile: `reserve` would give them away. */
+  async function claim(ws: WorkspaceId, limit: number): Promise<Leased[]> {
+    inFlight += limit
+    try {
+      const leased = await options.claim(ws, limit)
+      for (const one of leased) start(one)
+      return leased
+    } finally {
+      free(limit)
+    }
   }
 
   function start(leased: Leased): void {
