@@ -15,8 +15,8 @@ const SWEEP_SHARE = 20
 interface Mark {
   fromMs: number
   nextSweepAt: number
-  /** A row has come to lie before the mark since the last reading began. */
-  isLowered: boolean
+  /** The earliest row that has come since the last reading began, which it may not have seen. */
+  lowestMs: number
 }
 
 export class LowWater {
@@ -31,12 +31,16 @@ export class LowWater {
     ws: WorkspaceId,
     read: (fromMs: number | null) => Promise<{ result: Result; leftFromMs: number }>,
   ): Promise<Result> {
-    const mark = this.#marks.get(ws) ?? { fromMs: 0, nextSweepAt: 0, isLowered: true }
+    const mark = this.#marks.get(ws) ?? { fromMs: 0, nextSweepAt: 0, lowestMs: Number.NEGATIVE_INFINITY }
     this.#marks.set(ws, mark)
     const startedAt = performance.now()
-    const isSweep = mark.isLowered || startedAt >= mark.nextSweepAt
-    if (isSweep) mark.isLowered = false
-    const { result, leftFromMs } = await read(isSweep ? null : mark.fromMs)
+    const isSweep = mark.lowestMs < mark.fromMs || startedAt >= mark.nextSweepAt
+    const lowestMs = mark.lowestMs
+    mark.lowestMs = Number.POSITIVE_INFINITY
+    const { result, leftFromMs } = await read(isSweep ? null : mark.fromMs).catch(error => {
+      this.lower(ws, lowestMs)
+      throw error
+    })
     const endedAt = performance.now()
     mark.fromMs = leftFromMs - SLACK_MS
     if (isSweep) mark.nextSweepAt = endedAt + Math.max(SWEEP_MS, (endedAt - startedAt) * SWEEP_SHARE)
@@ -46,6 +50,6 @@ export class LowWater {
   /** There is a row at this instant now. */
   lower(ws: WorkspaceId, atMs: number): void {
     const mark = this.#marks.get(ws)
-    if (mark !== undefined && atMs < mark.fromMs) mark.isLowered = true
+    if (mark !== undefined) mark.lowestMs = Math.min(mark.lowestMs, atMs)
   }
 }
