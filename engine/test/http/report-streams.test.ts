@@ -86,14 +86,17 @@ interface Stream {
   answer(): Promise<{ id: string; json: unknown }>
 }
 
-/** An open stream. */
-async function aStream(port = server.port): Promise<Stream> {
+/** An open stream. `bytes` are sent together with the request. */
+async function aStream(port = server.port, bytes: Buffer = Buffer.alloc(0)): Promise<Stream> {
   const socket = open(port)
-  socket.write(upgradeText())
-  const [head] = (await once(socket, 'data')) as [Buffer]
-  expect(head.toString()).toMatch(/^HTTP\/1\.1 101 .*\r\n(.+\r\n)*upgrade: stepwell-reports\r\n(.+\r\n)*\r\n$/)
+  socket.write(Buffer.concat([Buffer.from(upgradeText()), bytes]))
+  const [chunk] = (await once(socket, 'data')) as [Buffer]
+  const end = chunk.indexOf('\r\n\r\n') + 4
+  expect(chunk.toString('latin1', 0, end)).toMatch(
+    /^HTTP\/1\.1 101 .*\r\n(.+\r\n)*upgrade: stepwell-reports\r\n(.+\r\n)*\r\n$/,
+  )
   const reader = new FrameReader()
-  const frames: Frame[] = []
+  const frames: Frame[] = reader.read(chunk.subarray(end))
   socket.on('data', chunk => frames.push(...reader.read(chunk)))
   return {
     socket,
@@ -162,6 +165,12 @@ describe('a frame', () => {
     await finish(held)
   })
 
+  test('may come together with the request for the stream', async () => {
+    const stream = await aStream(server.port, aFrame('', { id: 'msg_early' }))
+
+    expect(await stream.answer()).toMatchObject({ id: 're_msg_early', json: { code: 'body_invalid' } })
+  })
+
   test('shares a packet with others, and each is answered', async () => {
     const held = await startTurn()
     const stream = await aStream()
@@ -171,9 +180,12 @@ describe('a frame', () => {
     stream.socket.write(Buffer.concat(ids.map(id => aFrame(aBatch([stranger]), { id }))))
     const answers: { id: string; json: unknown }[] = []
     for (const _ of ids) answers.push(await stream.answer())
+    stream.socket.write(aFrame(aBatch([stranger]), { id: 'msg_next' }))
+    const next = await stream.answer()
 
     expect(answers.map(({ id }) => id).sort()).toEqual(ids.map(id => `re_${id}`).sort())
     for (const { json } of answers) expect(json).toMatchObject({ acks: [{ status: 409 }] })
+    expect(next.id).toBe('re_msg_next')
     await finish(held)
   })
 
