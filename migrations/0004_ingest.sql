@@ -84,27 +84,28 @@ language plpgsql as $$
 declare
   v_now timestamptz := clock_timestamp();
 begin
-  insert into stepwell.events (ws, received_at, id, wire_id, name, ts, data)
-  select p_ws, v_now, id, wire_id, name, ts, data
-  from unnest(p_fresh, p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data) as e(fresh, id, wire_id, name, ts, data)
-  where fresh;
-
-  if cardinality(p_run_id) > 0 then
+  -- one statement for all four: each costs more than the rows of a small batch
+  with received as (
+    insert into stepwell.events (ws, received_at, id, wire_id, name, ts, data)
+    select p_ws, v_now, id, wire_id, name, ts, data
+    from unnest(p_fresh, p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data) as e(fresh, id, wire_id, name, ts, data)
+    where fresh
+  ), started as materialized (
+    select id, event, function, i from unnest(p_run_id, p_run_event, p_run_function) with ordinality as r(id, event, function, i)
+    where p_fresh[event]
+  ), lives as (
     insert into stepwell.runs (ws, id, function, created_at)
-    select p_ws, id, function, v_now
-    from unnest(p_run_id, p_run_event, p_run_function) as r(id, event, function)
-    where p_fresh[event];
+    select p_ws, id, function, v_now from started
+  ), begun as (
     insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, settles, event_id, data)
     select p_ws, id, 1, 1, 1, v_now, 'run_started', false, p_event_id[event],
       stepwell.event_json(p_event_wire_id[event], p_event_name[event], p_event_data[event], p_event_ts[event])
-    from unnest(p_run_id, p_run_event) as r(id, event)
-    where p_fresh[event];
-    insert into stepwell.queue (ws, run_id, ready_at, owner, token, claimed_at)
-    select p_ws, id, v_now, case when i <= p_leases then p_worker end, case when i <= p_leases then p_token end,
-      case when i <= p_leases then v_now end
-    from unnest(p_run_id, p_run_event) with ordinality as r(id, event, i)
-    where p_fresh[event];
-  end if;
+    from started
+  )
+  insert into stepwell.queue (ws, run_id, ready_at, owner, token, claimed_at)
+  select p_ws, id, v_now, case when i <= p_leases then p_worker end, case when i <= p_leases then p_token end,
+    case when i <= p_leases then v_now end
+  from started;
 
   if cardinality(p_key_hash) > 0 then
     insert into stepwell.event_keys (ws, hash, received_at, event_id)

@@ -71,8 +71,10 @@ begin
   v_before := array_fill(0, array[cardinality(p_run_id)]);
 
   -- What arrived comes before what this report brings.
-  v_deliver := array(select i::int from unnest(v_ok, v_again, p_run_step) with ordinality as r(ok, again, step, i)
-    where ok and again and step = 'running');
+  if 'running' = any(p_run_step) and true = any(v_again) then
+    v_deliver := array(select i::int from unnest(v_ok, v_again, p_run_step) with ordinality as r(ok, again, step, i)
+      where ok and again and step = 'running');
+  end if;
   if cardinality(v_deliver) > 0 then
     for run, entry_seq, entry_type, entry_key, entry_data in
       select r.i, d.seq, d.type, d.key, d.data

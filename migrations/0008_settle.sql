@@ -43,11 +43,11 @@ begin
     where ws = p_ws and run_id = any(v_requeue);
   end if;
 
-  -- ids in the places of their runs, null in the others
-  v_in_trouble := array(
-    select case when ok and step = 'trouble' then id end
-    from unnest(p_run_id, p_run_step, p_ok) with ordinality as t(id, step, ok, i) order by i);
-  if array_remove(v_in_trouble, null) <> '{}' then
+  if 'trouble' = any(p_run_step) then
+    -- ids in the places of their runs, null in the others
+    v_in_trouble := array(
+      select case when ok and step = 'trouble' then id end
+      from unnest(p_run_id, p_run_step, p_ok) with ordinality as t(id, step, ok, i) order by i);
     update stepwell.runs set trouble = p_run_trouble[array_position(v_in_trouble, id)]
     where ws = p_ws and id = any(v_in_trouble);
     insert into stepwell.waits (ws, run_id, key, generation, kind, due_at, opened_at)
@@ -58,19 +58,23 @@ begin
   end if;
 
   if v_done is not null then
+    -- one statement for all of it: each costs more than the rows of a small batch
     with ended as (
       delete from stepwell.runs where ws = p_ws and id = any(v_done)
       returning id, function, generation, created_at
+    ), closed as (
+      delete from stepwell.waits where ws = p_ws and run_id = any(v_done)
+    ), emptied as (
+      delete from stepwell.inbox where ws = p_ws and run_id = any(v_done)
+    ), left_queue as (
+      delete from stepwell.queue where ws = p_ws and run_id = any(v_leave)
     )
     insert into stepwell.runs_done (ws, id, function, generation, state, attempts, created_at, finished_at, output, error)
     select p_ws, r.id, r.function, r.generation, t.state, t.attempts, r.created_at, p_now, t.output, t.error
     from ended r
     join unnest(p_run_id, p_ok, p_run_state, p_run_attempts, p_run_output, p_run_error) as t(id, ok, state, attempts, output, error)
       on t.id = r.id and t.ok;
-    delete from stepwell.waits where ws = p_ws and run_id = any(v_done);
-    delete from stepwell.inbox where ws = p_ws and run_id = any(v_done);
-  end if;
-  if v_leave is not null then
+  elsif v_leave is not null then
     delete from stepwell.queue where ws = p_ws and run_id = any(v_leave);
   end if;
 

@@ -16,6 +16,7 @@ import { type AdvanceDeps, createAdvanceRun } from './usecases/advance-runs.ts'
 import { awaitRun, endedRun, RunEnds } from './usecases/await-run.ts'
 import { Catalogs } from './usecases/catalogs.ts'
 import { claimRuns } from './usecases/claim-runs.ts'
+import { DatabaseClock } from './usecases/database-clock.ts'
 import { Shapes } from './usecases/ensure-shape.ts'
 import { HeldRuns } from './usecases/held-runs.ts'
 import { LowWater } from './usecases/low-water.ts'
@@ -77,9 +78,8 @@ export function createEngine(options: EngineOptions): Engine {
   const held = new HeldRuns()
   const ends = new RunEnds()
   const { callApp, close: closeCalls } = createCallApp({ turnsAtOnce: settings.capacity })
-  /** What to add to our clock to get the database's. */
-  let clockOffsetMs = 0
-  const nowMs = () => Date.now() + clockOffsetMs
+  const clock = new DatabaseClock({ monotonicMs: () => performance.now(), wallMs: () => Date.now() })
+  const nowMs = () => clock.nowMs()
   const newUuid = createUuid7({ now: nowMs, random: randomBytes })
   const workerId = newUuid() as WorkerId
   let worker: Worker | null = null
@@ -121,6 +121,7 @@ export function createEngine(options: EngineOptions): Engine {
     held,
     newUuid,
     dice: Math.random,
+    nowMs,
     log,
     wake,
     wakeAt,
@@ -151,31 +152,29 @@ export function createEngine(options: EngineOptions): Engine {
     pools,
     isDraining: () => isDraining,
     async start() {
-      const measuredAt = Date.now()
-      clockOffsetMs = (await heartbeat(pools.claim, workerId, options.selfUrl)) - measuredAt
+      const askedAtMs = performance.now()
+      clock.note(await heartbeat(pools.claim, workerId, options.selfUrl), askedAtMs)
       if (options.isAlone === true) await forgetOtherWorkers(pools.claim, workerId)
-      const clock = { sql: pools.upkeep, log, wake: (ws: WorkspaceId) => wake(ws) }
+      const deps = { sql: pools.upkeep, log, wake: (ws: WorkspaceId) => wake(ws) }
       const signals = await startSignals({ sql: pools.upkeep, log, worker: workerId, onWake: ws => worker?.wake(ws) })
       tellOthers = options.isAlone === true ? () => {} : ws => signals.wake(ws)
-      const timerLoop = startTimers({ ...clock, marks: timerMarks, timed })
+      const timerLoop = startTimers({ ...deps, marks: timerMarks, timed })
       timers = timerLoop
       const loops = [
         timerLoop,
         startHeartbeat({
-          ...clock,
+          ...deps,
           sql: pools.claim,
           worker: workerId,
           note: options.selfUrl,
           everyMs: settings.leaseMs / 5,
           holds: (runId, token) => held.has(runId, token),
-          onTime: databaseNowMs => {
-            clockOffsetMs = databaseNowMs - Date.now()
-          },
+          onTime: (databaseMs, askedAtMs) => clock.note(databaseMs, askedAtMs),
         }),
-        startReaper({ ...clock, leaseMs: settings.leaseMs }),
-        startFanouts(clock),
-        startStatistics(clock),
-        startUpkeep({ ...clock, workspaces: () => listWorkspaces(pools.upkeep) }),
+        startReaper({ ...deps, leaseMs: settings.leaseMs }),
+        startFanouts(deps),
+        startStatistics(deps),
+        startUpkeep({ ...deps, workspaces: () => listWorkspaces(pools.upkeep) }),
       ]
       worker = startWorker({
         log,

@@ -33,9 +33,8 @@ serveBenchApp(async notes => {
       settings: ['`stepwell dev` with its embedded Postgres; all settings are the defaults'],
     },
     async run(workflow, input) {
-      const [sent] = await client.send({ name: nameOf(workflow), data: { ...input } })
-      const run = await client.waitForRun(sent?.runs[0] ?? '', { timeout: '5m' })
-      if (run.state !== 'completed') throw new Error(`${run.id} is ${run.state}.`)
+      const [run] = await client.sendAndWait({ name: nameOf(workflow), data: { ...input } }, { timeout: '5m' })
+      if (run?.state !== 'completed') throw new Error(`${run?.id} is ${run?.state}.`)
       return run.output
     },
     async runMany(workflow, inputs) {

@@ -3,7 +3,6 @@ import { createEngine, type Engine } from '../engine.ts'
 import { createEdge } from '../http/app.ts'
 import { createLog, type Log } from '../log.ts'
 import { migrate } from '../store/migrate.ts'
-import { nowMsOf } from '../usecases/held-runs.ts'
 import { type Closing, createClosing } from './closing.ts'
 import { forgetEngine, newSigningKey, readDevFile, writeDevFile } from './dev-file.ts'
 import { createDevOutput, type DevOutput } from './dev-output.ts'
@@ -117,7 +116,7 @@ function createDevEngine(parts: {
     budgetMs: config.turnBudgetMs,
     turnTimeoutMs: config.turnTimeoutMs,
     isAlone: true,
-    onSettled: (run, settle) =>
-      output.settled({ function: run.function, runId: run.wireId, ms: nowMsOf(run) - run.startedAtMs, settle }),
+    onSettled: (run, settle, nowMs) =>
+      output.settled({ function: run.function, runId: run.wireId, ms: nowMs - run.startedAtMs, settle }),
   })
 }

@@ -68,14 +68,16 @@ export function startHeartbeat(
     note: string
     everyMs: number
     holds: (runId: RunId, token: Token) => boolean
-    onTime: (databaseNowMs: number) => void
+    /** The database's clock, Unix milliseconds, and when it was asked for, by our monotonic clock. */
+    onTime: (databaseMs: number, askedAtMs: number) => void
   },
 ): Loop {
   return startLoop({
     name: 'heartbeat',
     log: deps.log,
     async work() {
-      deps.onTime(await heartbeat(deps.sql, deps.worker, deps.note))
+      const askedAtMs = performance.now()
+      deps.onTime(await heartbeat(deps.sql, deps.worker, deps.note), askedAtMs)
       const orphans = (await findOrphans(deps.sql, deps.worker)).filter(row => !deps.holds(row.runId, row.token))
       for (const { ws, runId, token } of orphans) {
         await giveBack(deps.sql, ws, runId, token)

@@ -18,13 +18,15 @@ import type { Log } from '../log.ts'
 import type { Advanced, DeliveredEntry } from '../store/advance.ts'
 import { isDatabaseAway } from '../store/db.ts'
 import type { Shapes } from './ensure-shape.ts'
-import { type HeldRun, type HeldRuns, nowMsOf } from './held-runs.ts'
+import type { HeldRun, HeldRuns } from './held-runs.ts'
 import { createWriteAdvance, type WriteAdvance, type WriteAdvanceDeps } from './write-advances.ts'
 
 export interface AdvanceDeps extends WriteAdvanceDeps {
   shapes: Shapes
   held: HeldRuns
   dice: () => number
+  /** The database's clock, Unix milliseconds. */
+  nowMs: () => number
   log: Log
   /** A wait of the workspace is due then, by the database's clock. */
   wakeAt: (ws: WorkspaceId, dueAtMs: number) => void
@@ -55,7 +57,7 @@ export function createAdvanceRun(deps: AdvanceDeps): AdvanceRun {
 
   return async function advanceRun(run, happening) {
     if (run.isOver) return { status: 'stale' }
-    run.snapshot.nowMs = nowMsOf(run)
+    run.snapshot.nowMs = deps.nowMs()
     const changes = decide(run.snapshot, happening, deps.dice)
     try {
       await ensureShapes(deps, run, changes)

@@ -85,7 +85,6 @@ function heldRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
     nextSeq: (row.journal.at(-1)?.seq ?? 0) + 1,
     startedAtMs: Date.parse(row.journal[0]?.at ?? ''),
     readyAtMs: row.readyAtMs,
-    claimedAtMs: row.nowMs,
     claimedAtMonotonicMs: nowMonotonicMs,
     lastSignAtMonotonicMs: nowMonotonicMs,
     sentMs: null,

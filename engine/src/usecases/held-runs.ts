@@ -20,8 +20,7 @@ export interface HeldRun {
   startedAtMs: number
   /** When it became runnable, by the database's clock. */
   readyAtMs: number
-  /** The database's clock and ours at the claim: their difference turns one into the other. */
-  claimedAtMs: number
+  /** Our monotonic clock at the claim: the turn's stamps count from there. */
   claimedAtMonotonicMs: number
   /** Our clock, at the last time that the app showed that it works on this turn. */
   lastSignAtMonotonicMs: number
@@ -70,9 +69,4 @@ export class HeldRuns {
   get size(): number {
     return this.#byRun.size
   }
-}
-
-/** The database's clock now, Unix milliseconds, as far as this run's claim tells. */
-export function nowMsOf(run: HeldRun): number {
-  return run.claimedAtMs + performance.now() - run.claimedAtMonotonicMs
 }

@@ -6,8 +6,8 @@
  */
 import type { WorkspaceId } from '../core/ids.ts'
 
-/** A transaction that stamped a row before the mark may commit after it. */
-const SLACK_MS = 5_000
+/** A transaction that stamped a row before the mark may commit after it: so long after, it is found at once. */
+const SLACK_MS = 500
 /** Sweeps are at least that far apart, and take at most a twentieth of the time. */
 const SWEEP_MS = 1_000
 const SWEEP_SHARE = 20
