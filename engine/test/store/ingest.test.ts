@@ -1,10 +1,30 @@
 import type { Json } from '@stepwell/protocol'
 import { describe, expect, test } from 'vitest'
 import type { Catalog } from '../../src/core/catalog.ts'
+import type { RunId, Token, WorkerId } from '../../src/core/ids.ts'
 import { transaction } from '../../src/store/db.ts'
-import { forgetEventIds, ingest } from '../../src/store/ingest.ts'
+import { forgetEventIds, type IngestEvent, ingest } from '../../src/store/ingest.ts'
+import { findOrphans, reap } from '../../src/store/queue.ts'
+import { record } from '../../src/store/record.ts'
 import { prepareEvents } from '../../src/usecases/send-events.ts'
-import { anEvent, lease, leaseOne, newUuid, send, someoneWaits, useStore, VERSION } from './fixture.ts'
+import {
+  anAdvance,
+  anEvent,
+  aRecord,
+  aWait,
+  type Leased,
+  lease,
+  leaseOne,
+  newToken,
+  newUuid,
+  queueRowOf,
+  send,
+  someoneWaits,
+  useStore,
+  VERSION,
+  write,
+  writeOne,
+} from './fixture.ts'
 
 const store = useStore()
 
@@ -62,6 +82,102 @@ test.each([
 
   expect(result).toEqual({ stale: true })
   expect(await counts()).toEqual({ events: 0, runs: 0, queue: 0, journal: 0, keys: 0, ids: 0 })
+})
+
+describe('fresh leases', () => {
+  async function leaseFresh(events: IngestEvent[], count: number, given: { worker?: WorkerId; token?: Token } = {}) {
+    const { worker = store.worker, token = newToken() } = given
+    const result = await ingest(store.sql, store.ws, VERSION, events, { worker, token, count })
+    if (result.stale) throw new Error('The workspace has another version.')
+    return { ...result, token }
+  }
+
+  const owners = () => store.sql<{ runId: RunId; owner: string | null; token: Token | null }[]>`
+    select run_id, owner, token from stepwell.queue where ws = ${store.ws}`
+
+  test('are those of the first runs, in the order of the events; the others are claimed', async () => {
+    const events = [anEvent({ starts: ['one', 'two'] }), anEvent(), anEvent({ starts: ['three', 'four'] })]
+    const runs = events.flatMap(event => event.runs.map(run => run.id))
+
+    const { token, nowMs } = await leaseFresh(events, 3)
+
+    const rows = await owners()
+    const leased = rows.filter(row => row.owner === store.worker && row.token === token).map(row => row.runId)
+    expect(leased.sort()).toEqual(runs.slice(0, 3).sort())
+    expect((await lease(store)).map(run => run.runId)).toEqual(runs.slice(3))
+    expect(Math.abs(nowMs - Date.now())).toBeLessThan(60_000)
+  })
+
+  test.each([
+    [0, 2],
+    [1, 1],
+    [2, 0],
+    [1_000, 0],
+  ])('of %i leave %i of two runs to claims', async (count, left) => {
+    await leaseFresh([anEvent({ starts: ['one', 'two'] })], count)
+
+    expect(await lease(store)).toHaveLength(left)
+  })
+
+  test('are none for events that were accepted before', async () => {
+    await send(store, [anEvent({ id: 'known', starts: ['greet'] })])
+    const fresh = anEvent({ starts: ['greet'] })
+
+    const { known, token } = await leaseFresh([anEvent({ id: 'known', starts: ['greet'] }), fresh], 2)
+
+    expect([...known.keys()]).toEqual([0])
+    expect((await owners()).filter(row => row.token === token).map(row => row.runId)).toEqual([fresh.runs[0]?.id])
+    expect(await lease(store)).toHaveLength(1)
+  })
+
+  test('are valid at once', async () => {
+    const event = anEvent({ starts: ['greet'] })
+    const { token } = await leaseFresh([event], 1)
+    const runId = event.runs[0]?.id as RunId
+    const entries = [aRecord({ key: 'a' })]
+
+    const recorded = await record(store.sql, store.ws, [{ runId, token, generation: 1, turn: 1, nextSeq: 2, entries }])
+
+    expect(recorded).toMatchObject([{ status: 'ok' }])
+  })
+
+  test('of a worker that never says that it lives are freed, with everything in the journal', async () => {
+    const worker = newUuid() as WorkerId
+    const event = anEvent({ starts: ['greet'] })
+    const { token } = await leaseFresh([event], 1, { worker })
+
+    const freed = await reap(store.sql, store.ws, 10_000)
+    const successor = await leaseOne(store)
+    const late = await write(store, [anAdvance({ ...successor, token }, [aRecord({ key: 'late' })], 'done')])
+
+    expect(freed).toBe(1)
+    expect(successor).toMatchObject({ runId: event.runs[0]?.id, turn: 1, journal: [{ type: 'run_started' }] })
+    expect(late).toEqual([{ status: 'stale' }])
+  })
+
+  test('that their worker never learnt of are found by it', async () => {
+    const event = anEvent({ starts: ['greet'] })
+    const { token } = await leaseFresh([event], 1)
+    await store.sql`update stepwell.queue set claimed_at = claimed_at - interval '1 minute' where ws = ${store.ws}`
+
+    const orphans = await findOrphans(store.sql, store.worker)
+
+    expect(orphans).toEqual([{ ws: store.ws, runId: event.runs[0]?.id, token }])
+  })
+
+  test('are marked when something arrives, as any others', async () => {
+    const event = anEvent({ starts: ['greet'] })
+    const { token } = await leaseFresh([event], 1)
+    const runId = event.runs[0]?.id as RunId
+    const [row] = await store.sql<{ readyAt: Date }[]>`select ready_at from stepwell.queue where run_id = ${runId}`
+    const leased = { runId, token, generation: 1, turn: 1, trouble: null, readyAtMs: row?.readyAt.getTime() ?? 0 }
+    const journal = [{ seq: 1 }]
+    await writeOne(store, anAdvance({ ...leased, journal } as Leased, aWait('go'), 'running'))
+
+    await send(store, [anEvent()])
+
+    expect(await queueRowOf(store, runId)).toEqual({ owner: store.worker, again: true })
+  })
 })
 
 describe("a sender's own id", () => {
