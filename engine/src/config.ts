@@ -132,7 +132,7 @@ export const VARIABLES = {
   },
   concurrency: {
     name: 'STEPWELL_CONCURRENCY',
-    default: '256',
+    default: '512',
     unit: 'turns',
     what: 'Turns in flight at most.',
     schema: integer(1, 10_000),

@@ -66,7 +66,7 @@ export interface Engine {
   stop(drainMs: number, closeEdges?: () => Promise<void>): Promise<void>
 }
 
-export const ENGINE_DEFAULTS = { capacity: 256, leaseMs: 10_000, budgetMs: 20_000, turnTimeoutMs: 30_000 } as const
+export const ENGINE_DEFAULTS = { capacity: 512, leaseMs: 10_000, budgetMs: 20_000, turnTimeoutMs: 30_000 } as const
 
 /** Builds an engine on a migrated database. Nothing runs until `start`; the use cases work at once. */
 export function createEngine(options: EngineOptions): Engine {

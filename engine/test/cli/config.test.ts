@@ -26,7 +26,7 @@ describe('what can be set', () => {
       signingKeys: null,
       workspace: null,
       home: join(homedir(), '.stepwell'),
-      concurrency: 256,
+      concurrency: 512,
       leaseMs: 10_000,
       turnTimeoutMs: 30_000,
       turnBudgetMs: 20_000,
