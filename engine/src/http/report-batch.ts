@@ -36,11 +36,14 @@ function readReportBatch(body: Buffer): ReportBatch {
 
 /** Whether it is made of plain reports only, so that there is nothing that the schema would find. */
 export function isPlainBatch(json: unknown): json is ReportBatch {
-  if (!isObject(json) || json.kind !== 'reports' || typeof json.workspace !== 'string') return false
+  if (!isObject(json) || json.kind !== 'reports') return false
+  if (typeof json.workspace !== 'string' || !PLAIN_WORKSPACE.test(json.workspace)) return false
   if (!Array.isArray(json.reports)) return false
   const reports: unknown[] = json.reports
   return reports.length > 0 && reports.length <= LIMITS.reportsPerBatch && reports.every(isPlainReport)
 }
+
+const PLAIN_WORKSPACE = /^[A-Za-z0-9_.:#/-]{1,256}$/
 
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)

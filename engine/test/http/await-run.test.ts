@@ -39,10 +39,11 @@ describe('GET /v1/runs/{id}?wait', () => {
     const { held, run } = await startTurn()
     const waiting = get(`/v1/runs/${run}?wait=20s`)
 
-    held.respond('done', [{ op: 'finish', output: { a: ['ü', null] } }])
+    const steps = ['a', 'b'].map(key => ({ op: 'step' as const, key, saw: 1, attempt: 1 }))
+    held.respond('done', [...steps, { op: 'finish', output: { a: ['ü', null] } }])
     const ended = await readRun(await waiting)
 
-    expect(ended).toMatchObject({ state: 'completed', output: { a: ['ü', null] }, error: null, waitingFor: null })
+    expect(ended).toMatchObject({ state: 'completed', output: { a: ['ü', null] }, error: null, attempts: 2 })
     expect(await readRun(await get(`/v1/runs/${run}`))).toEqual(ended)
   })
 
@@ -108,6 +109,20 @@ describe('GET /v1/runs/{id}?wait', () => {
 })
 
 describe('POST /v1/events?wait', () => {
+  test('tells an event that was accepted before as what it started then', async () => {
+    const first = http.signed('POST', '/v1/events?wait=20s', { name: 'work.asked', id: 'twice' })
+    const held = await app.nextTurn()
+
+    const [known] = await Promise.all([
+      http.signed('POST', '/v1/events?wait=20s', { name: 'work.asked', id: 'twice' }),
+      held.respond('done', [{ op: 'finish', output: 8 }]),
+    ])
+
+    const [one, two] = [await (await first).json(), await known.json()].map(json => sentView.parse(json))
+    expect(two).toEqual(one)
+    expect(one?.events).toMatchObject([{ id: 'twice', ended: [{ id: held.turn.run.id, output: 8 }] }])
+  })
+
   test('answers with the runs as they ended', async () => {
     const waiting = http.signed('POST', '/v1/events?wait=20s', [{ name: 'work.asked' }, { name: 'nobody.cares' }])
     const held = await app.nextTurn()

@@ -24,7 +24,7 @@ const op = fc.record(
   },
   { requiredKeys: ['op', 'key', 'saw', 'attempt'] },
 )
-const report = fc.record(
+const running = fc.record(
   {
     kind: fc.constant('report'),
     run: name,
@@ -37,6 +37,11 @@ const report = fc.record(
     replayMs: duration,
   },
   { requiredKeys: ['kind', 'run', 'generation', 'turn', 'epoch', 'n', 'state', 'ops'] },
+)
+const finish = fc.record({ op: fc.constant('finish'), output: json }, { requiredKeys: ['op'] })
+const report = fc.oneof(
+  running,
+  fc.tuple(running, finish).map(([one, end]) => ({ ...one, state: 'done', ops: [...one.ops, end] })),
 )
 const batch = fc
   .record({
@@ -90,7 +95,7 @@ const oddity = fc.oneof(
   ),
 )
 const change = fc.record({
-  level: fc.constantFrom('batch', 'report', 'op'),
+  level: fc.constantFrom('batch', 'report', 'first op', 'last op'),
   member: fc.constantFrom(...MEMBERS),
   how: fc.constantFrom('set', 'set', 'delete'),
   value: oddity,
@@ -104,7 +109,8 @@ function changed(
   const copy = structuredClone(original)
   // An earlier change may have taken away what this one is about.
   const report = copy.reports?.[0]
-  const target = level === 'batch' ? copy : level === 'report' ? report : report?.ops?.[0]
+  const target =
+    level === 'batch' ? copy : level === 'report' ? report : report?.ops?.at?.(level === 'first op' ? 0 : -1)
   if (typeof target !== 'object' || target === null) return copy
   if (how === 'delete') Reflect.deleteProperty(target, member)
   // As JSON.parse does it, also for `__proto__`.
@@ -115,14 +121,18 @@ function changed(
 const KNOWN = {
   batch: ['kind', 'workspace', 'reports'],
   report: ['kind', 'run', 'generation', 'turn', 'epoch', 'n', 'state', 'ops', 'error', 'replayMs'],
-  op: ['op', 'key', 'saw', 'attempt', 'output', 'error', 'retry', 'startedMs', 'durationMs'],
+  step: ['op', 'key', 'saw', 'attempt', 'output', 'error', 'retry', 'startedMs', 'durationMs'],
+  finish: ['op', 'output'],
 }
 
 /** The members that the protocol knows: the schema drops the others, and nothing looks at them. */
 function known(value: Batch): unknown {
   return {
     ...pick(value, KNOWN.batch),
-    reports: value.reports.map(one => ({ ...pick(one, KNOWN.report), ops: one.ops.map(op => pick(op, KNOWN.op)) })),
+    reports: value.reports.map(one => ({
+      ...pick(one, KNOWN.report),
+      ops: one.ops.map(op => pick(op, op.op === 'finish' ? KNOWN.finish : KNOWN.step)),
+    })),
   }
 }
 
