@@ -4,6 +4,7 @@ import { EngineDouble, type Trouble } from './engine-double.ts'
 import type { EngineRun } from './engine-run.ts'
 import { anApp } from './harness.ts'
 import { type Program, toHandler } from './programs.ts'
+import type { FrameTrouble } from './stream-double.ts'
 
 /** Made once: it is asked for hundreds of runs. */
 let engine: EngineDouble
@@ -12,6 +13,7 @@ beforeAll(async () => {
   vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'performance'] })
   void runClock()
   engine = await new EngineDouble(anApp(() => null)).open()
+  engine.streams.isOn = true
 })
 afterAll(async () => {
   isOver = true
@@ -63,9 +65,17 @@ function withIds(statements: Program): Program {
   return [...filled, { return: filled.map(statement => `$${statement.as}`) }]
 }
 
-async function drive(statements: Program, trouble?: { troubles: Trouble[]; budgetMs: number; yieldEvery: number }) {
+interface Troubled {
+  troubles: Trouble[]
+  frameTroubles: FrameTrouble[]
+  budgetMs: number
+  yieldEvery: number
+}
+
+async function drive(statements: Program, trouble?: Troubled) {
   engine.deploy(anApp(toHandler(statements)))
   engine.troubles.splice(0, Number.POSITIVE_INFINITY, ...(trouble?.troubles ?? []))
+  engine.streams.troubles.splice(0, Number.POSITIVE_INFINITY, ...(trouble?.frameTroubles ?? []))
   let reports = 0
   engine.onReport = () => {
     reports += 1
@@ -90,16 +100,32 @@ test('whatever happens to reports and turns, a run records the same and ends the
     fc.constantFrom<Trouble>('not-holder', 'drop-after-commit', 'status-500', 'drop', 'garbage'),
     { maxLength: 12 },
   )
+  const frameTroubles = fc.array(
+    fc.constantFrom<FrameTrouble>(
+      'silence',
+      'silence-after-commit',
+      'close',
+      'close-after-commit',
+      'garbage',
+      'wrong-key',
+      'other-id',
+      { status: 503, code: 'unavailable' },
+    ),
+    { maxLength: 6 },
+  )
 
   await fc.assert(
     fc.asyncProperty(
       program.map(withIds),
-      troubles,
-      fc.constantFrom(0, 10_000),
-      fc.integer({ min: 1, max: 5 }),
-      async (statements, wanted, budgetMs, yieldEvery) => {
+      fc.record({
+        troubles,
+        frameTroubles,
+        budgetMs: fc.constantFrom(0, 10_000),
+        yieldEvery: fc.integer({ min: 1, max: 5 }),
+      }),
+      async (statements, trouble) => {
         const calm = await drive(statements)
-        const troubled = await drive(statements, { troubles: wanted, budgetMs, yieldEvery })
+        const troubled = await drive(statements, trouble)
 
         expect(troubled.ended).toEqual(calm.ended)
         expect(recorded(troubled)).toEqual(recorded(calm))
@@ -107,4 +133,5 @@ test('whatever happens to reports and turns, a run records the same and ends the
     ),
     { numRuns: 40 },
   )
+  expect(engine.streams.batches.length).toBeGreaterThan(0)
 })
