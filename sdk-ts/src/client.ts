@@ -88,7 +88,7 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
    */
   async sendAndWait(event: TypedNewEvent<Events>, options: { timeout?: Duration } = {}): Promise<RunView[]> {
     const untilMs = performance.now() + parseDuration(options.timeout ?? DEFAULT_RUN_TIMEOUT)
-    const waitMs = Math.ceil(Math.min(WAIT_MS, untilMs - performance.now()))
+    const waitMs = Math.ceil(Math.min(WAIT_MS, Math.max(0, untilMs - performance.now())))
     const [sent] = await this.#send([event], `/v1/events?wait=${waitMs}ms`)
     return Promise.all(
       (sent?.runs ?? []).map(id => {

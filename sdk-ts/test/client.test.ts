@@ -181,6 +181,74 @@ describe('sync', () => {
   })
 })
 
+describe('sendAndWait', () => {
+  const sent = (events: object[]) => ({ status: 202, body: { events } })
+
+  test('gives the runs as they ended, in one request', async () => {
+    const run = { id: 'run_1', state: 'completed', output: 1 }
+    rest.answers = [sent([{ id: 'x', runs: ['run_1'], ended: [run] }])]
+
+    const runs = await aClient().sendAndWait({ name: 'a', data: { n: 1 } })
+
+    expect(runs).toEqual([run])
+    expect(rest.received.map(({ method, path }) => `${method} ${path}`)).toEqual(['POST /v1/events?wait=20000ms'])
+    expect(JSON.parse(rest.received[0]?.body ?? '').events).toMatchObject([{ name: 'a', data: { n: 1 } }])
+  })
+
+  test('goes on waiting for those that had not ended, in the order in which they were started', async () => {
+    const running = { id: 'run_1', state: 'running' }
+    const ended = [{ id: 'run_2', state: 'failed' }, running]
+    rest.answers = [
+      sent([{ id: 'x', runs: ['run_1', 'run_2'], ended }]),
+      { status: 200, body: { id: 'run_1', state: 'completed' } },
+    ]
+
+    const runs = await aClient().sendAndWait({ name: 'a' })
+
+    expect(runs).toEqual([
+      { id: 'run_1', state: 'completed' },
+      { id: 'run_2', state: 'failed' },
+    ])
+    expect(rest.received.map(({ path }) => path.replace(/=\d+/, '='))).toEqual([
+      '/v1/events?wait=ms',
+      '/v1/runs/run_1?wait=ms',
+    ])
+  })
+
+  test('gives nothing for an event that starts nothing', async () => {
+    rest.answers = [sent([{ id: 'x', runs: [], ended: [] }])]
+
+    expect(await aClient().sendAndWait({ name: 'a' })).toEqual([])
+  })
+
+  test('tries again under the same id when the connection is lost', async () => {
+    rest.answers = ['drop', sent([{ id: 'x', runs: [] }])]
+
+    await aClient().sendAndWait({ name: 'a' })
+
+    const bodies = rest.received.map(({ body }) => body)
+    expect(bodies[1]).toBe(bodies[0])
+    expect(bodies[0]).toContain('"id":"evt_')
+  })
+
+  test('gives the runs as they are when the time is up', async () => {
+    const run = { id: 'run_1', state: 'waiting' }
+    rest.answers = [sent([{ id: 'x', runs: ['run_1'], ended: [run] }]), { status: 200, body: run }]
+
+    expect(await aClient().sendAndWait({ name: 'a' }, { timeout: 5 })).toEqual([run])
+  })
+
+  test('sends with no wait when the time is up before it begins', async () => {
+    rest.answers = [sent([{ id: 'x', runs: [] }])]
+    vi.spyOn(performance, 'now').mockReturnValueOnce(performance.now() - 1_000)
+
+    await aClient().sendAndWait({ name: 'a' }, { timeout: 0 })
+
+    expect(rest.received.map(({ path }) => path)).toEqual(['/v1/events?wait=0ms'])
+    vi.restoreAllMocks()
+  })
+})
+
 describe('runs', () => {
   test('are waited for until they have ended', async () => {
     rest.answers = [
@@ -190,6 +258,27 @@ describe('runs', () => {
     ]
 
     expect(await aClient().waitForRun('run_1')).toMatchObject({ state: 'completed', output: 1 })
+    expect(rest.received).toHaveLength(3)
+  })
+
+  test('are asked for once when the engine waits: 20 seconds at most, and never longer than the caller', async () => {
+    rest.answers = [{ status: 200, body: { id: 'run_1', state: 'completed' } }]
+
+    await aClient().waitForRun('run_1', { timeout: '45s' })
+    await aClient().waitForRun('run_1', { timeout: '5s' })
+    await aClient().waitForRun('run_1', { timeout: 0 })
+
+    const waits = rest.received.map(({ path }) => Number(/^\/v1\/runs\/run_1\?wait=(\d+)ms$/.exec(path)?.[1]))
+    expect(waits[0]).toBe(20_000)
+    expect(waits[1]).toBeGreaterThan(4_000)
+    expect(waits[1]).toBeLessThanOrEqual(5_000)
+    expect(waits[2]).toBe(0)
+  })
+
+  test('are asked for again when the engine stops while it waits', async () => {
+    rest.answers = ['drop', aProblem(503, 'draining'), { status: 200, body: { id: 'run_1', state: 'failed' } }]
+
+    expect(await aClient().waitForRun('run_1')).toMatchObject({ state: 'failed' })
     expect(rest.received).toHaveLength(3)
   })
 
