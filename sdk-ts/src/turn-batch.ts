@@ -1,5 +1,5 @@
 /**
- * Several turns in one request (SPEC.md 4.4): they run side by side, and the response brings the last report of each as soon
+ * Several turns in one request (SPEC.md 3.1): they run side by side, and the response brings the last report of each as soon
  * as it has ended, in signed frames. What ends within one macrotask shares a frame.
  */
 import { encodeFrame, LIMITS, type SignedHeaders } from '@stepwell/protocol'

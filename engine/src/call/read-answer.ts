@@ -83,6 +83,15 @@ export function readBatchFrame(
   return { outcomes }
 }
 
+/** Bytes in the response to a batch that are no frame: a page, say. */
+export function refuseBytes(call: AppCall, error: unknown): Refusal {
+  const why = error instanceof Error ? error.message : String(error)
+  return refusal(
+    'app_body_invalid',
+    `App at ${call.catalog.url ?? ''} answered several turns with something that is no frame. ${why}`,
+  )
+}
+
 /** The JSON of a message that answers the request with this id. */
 function readSigned(
   call: AppCall,

@@ -1,5 +1,5 @@
 /*
- * Turns that start in the same moment go to an app in one request, where the app has said that it takes such (SPEC.md 4.4).
+ * Turns that start in the same moment go to an app in one request, where the app has said that it takes such (SPEC.md 3.1).
  * Its response is open for as long as any of them runs, and brings their last reports as signed frames, each as soon as
  * there is something to say. To the caller each turn is a call of its own: it ends when its report is there, and fails
  * alone when its app shows no sign of life, or with all others when the connection does.
@@ -7,7 +7,14 @@
 import { type Frame, FrameReader, LIMITS, newMessageId } from '@stepwell/protocol'
 import { type AppCall, type AppOutcome, headersFor } from './app-call.ts'
 import type { ExchangeOutcome, Exchanger } from './exchange.ts'
-import { explainFailure, explainOutcome, readBatchFrame } from './read-answer.ts'
+import {
+  type Answered,
+  explainFailure,
+  explainOutcome,
+  type Refusal,
+  readBatchFrame,
+  refuseBytes,
+} from './read-answer.ts'
 
 const TURNS_MAX = 64
 const BODY_BYTES_MAX = 1024 * 1024
@@ -114,7 +121,7 @@ class OpenTurns {
   readonly #id: string
   readonly #reader = new FrameReader()
   /** Why nothing more of this response is believed. */
-  #refusal: AppOutcome | null = null
+  #refusal: Refusal | null = null
 
   constructor(batch: Waiting[], id: string) {
     this.#id = id
@@ -131,16 +138,20 @@ class OpenTurns {
     try {
       for (const frame of this.#reader.read(chunk)) this.#take(frame)
     } catch (error) {
-      this.#failAll(error instanceof Error ? error : new Error(String(error)))
+      const [any] = this.#open.values()
+      if (any === undefined) return
+      const refusal = refuseBytes(any.call, error)
+      this.#refusal = refusal
+      this.#failAll(() => refusal, performance.now())
     }
   }
 
   #take(frame: Frame): void {
     const [any] = this.#open.values()
-    if (any === undefined) return
+    if (any === undefined || this.#refusal !== null) return
     const read = readBatchFrame(any.call, this.#id, frame)
     if ('refusal' in read) {
-      this.#refusal = { ...read.refusal, firstByteAtMs: performance.now() }
+      this.#refusal = read.refusal
       return
     }
     for (const [turn, outcome] of read.outcomes) {
@@ -163,18 +174,19 @@ class OpenTurns {
 
   /** The response is over: what has not been reported is not going to be. */
   end(outcome: ExchangeOutcome): void {
-    if (outcome.kind === 'answer' && outcome.status === 200) {
-      this.#failAll(new Error('not all turns were reported'))
-      return
-    }
-    for (const { call, resolve } of this.#open.values())
-      resolve({ ...explainOutcome(call, this.#id, outcome), firstByteAtMs: outcome.firstByteAtMs })
-    this.#open.clear()
+    const isComplete = outcome.kind === 'answer' && outcome.status === 200
+    this.#failAll(
+      call =>
+        this.#refusal ??
+        (isComplete
+          ? explainFailure(call, null, new Error('not all turns were reported'), true)
+          : explainOutcome(call, this.#id, outcome)),
+      outcome.firstByteAtMs,
+    )
   }
 
-  #failAll(error: Error): void {
-    for (const { call, resolve } of this.#open.values())
-      resolve({ ...(this.#refusal ?? explainFailure(call, null, error, true)), firstByteAtMs: performance.now() })
+  #failAll(explain: (call: AppCall) => Answered, firstByteAtMs: number | null): void {
+    for (const { call, resolve } of this.#open.values()) resolve({ ...explain(call), firstByteAtMs })
     this.#open.clear()
   }
 }
