@@ -108,7 +108,8 @@ function readFrames(
       const id = deps.gate.verify(catalog, frame.headers, frame.body)
       const payload = JSON.stringify(await acksOf(catalog, frame.body))
       const signed = { id: responseId(id), nowMs: Date.now(), payload, secrets: catalog.keys }
-      if (!socket.destroyed) socket.write(encodeFrame(signHeaders(signed), payload))
+      // Answered when it is on its way: an app that reads no answers is not read from without end.
+      await new Promise<unknown>(resolve => socket.write(encodeFrame(signHeaders(signed), payload), resolve))
     } catch (error) {
       // Not from somebody with our key, or no workspace any more: there is nobody to answer to.
       deps.log.warn({ workspace, err: error }, 'report stream ended')

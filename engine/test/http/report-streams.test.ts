@@ -2,7 +2,9 @@
  * Report streams on a real port: good frames in any pieces, and everything that must not become one.
  */
 import { once } from 'node:events'
+import type { IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
+import { Duplex } from 'node:stream'
 import {
   encodeFrame,
   type Frame,
@@ -20,7 +22,10 @@ import {
 import { ackBatchSchema } from '@stepwell/protocol/schemas'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { type Listening, listen } from '../../src/cli/listen.ts'
+import { Gate } from '../../src/http/gate.ts'
+import { createReportStreams } from '../../src/http/report-streams.ts'
 import { problemView } from '../../src/http/views.ts'
+import { createLog } from '../../src/log.ts'
 import { waitUntil } from '../support/wait-until.ts'
 import { aKey, useHttp } from './harness.ts'
 import { type HeldTurn, startTurnApp, type TurnApp } from './turn-app.ts'
@@ -116,6 +121,10 @@ function aFrame(body: unknown, given: { key?: string; id?: string } = {}): Buffe
   return encodeFrame(signHeaders({ id, nowMs: Date.now(), payload, secrets: [key] }), payload)
 }
 
+const A_REPORT = {
+  ...{ kind: 'report', run: 'run_01m7wfht8ge82r73aq1n8pj7ng', generation: 1, turn: 1, epoch: 'e', n: 1 },
+  ...{ state: 'running', ops: [] },
+}
 const step = (key: string): StepOp => ({ op: 'step', key, saw: 1, attempt: 1, output: { key: `${key}ü` } })
 const aBatch = (reports: unknown[], workspace = http.workspace) => ({ kind: 'reports', workspace, reports })
 
@@ -327,6 +336,42 @@ describe('an upgrade is refused', () => {
 
     expect(answer).not.toContain('101')
   })
+})
+
+test('an app that reads no answers is not read from without end', async () => {
+  let taken = 0
+  const streams = createReportStreams({
+    engine: {
+      takeReports: async () => {
+        taken += 1
+        return { kind: 'acks', acks: [] }
+      },
+    },
+    gate: new Gate(http.engine.catalogs, null),
+    log: createLog('silent'),
+    newRequestId: () => 'req_1',
+  })
+  const pending: (() => void)[] = []
+  const socket = new Duplex({ read() {}, write: (_chunk, _encoding, done) => void pending.push(done) })
+  const [line = '', ...lines] = upgradeText().trim().split('\r\n')
+  const headers = Object.fromEntries(lines.map(text => text.split(': ')))
+  const [method, url] = line.split(' ')
+  // As much of a request as is looked at.
+  streams.accept({ method, url, headers } as unknown as IncomingMessage, socket, Buffer.alloc(0))
+  await waitUntil('the stream is open', () => pending.length > 0)
+  pending.shift()?.()
+
+  for (let n = 0; n < 200; n += 1) {
+    socket.push(aFrame(aBatch([{ ...A_REPORT, n: n + 1 }])))
+    await new Promise(resolve => setImmediate(resolve))
+  }
+  const takenUnread = taken
+  const drain = setInterval(() => pending.shift()?.(), 0)
+  await waitUntil('all are taken', () => taken === 200)
+
+  clearInterval(drain)
+  socket.destroy()
+  expect(takenUnread).toBeLessThan(50)
 })
 
 describe('a server that closes', () => {
