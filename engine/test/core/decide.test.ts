@@ -130,7 +130,13 @@ describe('a step', () => {
 describe('a sleep', () => {
   test.each([
     ['200 ms from now', { ms: 200 }, NOW + 200],
+    ['200 ms from when it was asked for, 50 ms ago', { ms: 200, ageMs: 50 }, NOW + 150],
+    ['200 ms from now, when it was asked for just now', { ms: 200, ageMs: 0 }, NOW + 200],
+    ['at once, when it is as old as it is long', { ms: 200, ageMs: 200 }, NOW],
+    ['at once, and not before, when it is older than it is long', { ms: 200, ageMs: 5_000 }, NOW],
+    ['at once, when it is long by nothing', { ms: 0, ageMs: 3 }, NOW],
     ['until an instant', { until: '2026-03-03T12:00:00.000Z' }, NOW + 2 * 86_400_000],
+    ['until an instant, however old', { until: '2026-03-03T12:00:00.000Z', ageMs: 1_000 }, NOW + 2 * 86_400_000],
     ['until an instant that has passed', { until: '2020-01-01T00:00:00.000Z' }, Date.parse('2020-01-01T00:00:00.000Z')],
   ])('%s is due exactly then', (_name, when, dueAtMs) => {
     const changes = decideReport(aSnapshot(), [{ op: 'sleep', key: 'nap', saw: 1, ...when }], 'waiting')
