@@ -167,6 +167,15 @@ describe('the answer to several turns', () => {
     expect(await Promise.all(sent)).toMatchObject([aReport('a'), aReport('b'), aReport('c')])
   })
 
+  test('is not waited for to its end when each turn has been reported', async () => {
+    const { sent, batch } = await sendTogether('a', 'b')
+
+    batch.report('a', 'b')
+    await Promise.all(sent)
+
+    await waitUntil('the request is ended', () => batch.isClosed())
+  })
+
   test('that ends with a turn unreported fails that one alone', async () => {
     const { sent, batch } = await sendTogether('a', 'b')
 
@@ -342,24 +351,40 @@ describe('an answer of another status is that to each turn:', () => {
   })
 })
 
-test('an app that does not know several turns any more gets each alone at once, and is not asked again until it says so', async () => {
-  await learn()
-  app.accepts = false
-  app.refuses = response =>
-    void response.writeHead(400).end('{"code": "kind_unknown", "detail": "no", "kinds": ["turn"]}')
+describe('an app that does not know several turns any more', () => {
+  beforeEach(async () => {
+    await learn()
+    app.accepts = false
+    app.refuses = response =>
+      void response.writeHead(400).end('{"code": "kind_unknown", "detail": "no", "kinds": ["turn"]}')
+  })
 
-  const outcomes = await Promise.all(['a', 'b'].map(run => send(run)))
-  const next = await Promise.all(['c', 'd'].map(run => send(run)))
-  const received = app.received.map(String).sort()
-  app.accepts = true
-  app.refuses = null
-  const { sent, batch } = await sendTogether('e', 'f')
-  batch.report('e', 'f')
+  test('gets each alone at once, and is not asked again', async () => {
+    let open = () => {}
+    app.gate = new Promise<void>(resolve => {
+      open = resolve
+    })
 
-  expect(outcomes).toMatchObject([aReport('a'), aReport('b')])
-  expect(next).toMatchObject([aReport('c'), aReport('d')])
-  expect(received).toEqual(['a', 'a,b', 'b', 'c', 'd'])
-  expect(await Promise.all(sent)).toMatchObject([aReport('e'), aReport('f')])
+    const first = ['a', 'b'].map(run => send(run))
+    await waitUntil('they come alone', () => app.received.length === 3)
+    const second = ['c', 'd'].map(run => send(run))
+    await waitUntil('these do, too', () => app.received.length === 5)
+    open()
+
+    expect(await Promise.all([...first, ...second])).toMatchObject(['a', 'b', 'c', 'd'].map(aReport))
+    expect(app.received.map(String).sort()).toEqual(['a', 'a,b', 'b', 'c', 'd'])
+  })
+
+  test('gets several again when it says so', async () => {
+    await Promise.all(['a', 'b'].map(run => send(run)))
+    app.accepts = true
+    app.refuses = null
+
+    const { sent, batch } = await sendTogether('c', 'd')
+    batch.report('c', 'd')
+
+    expect(await Promise.all(sent)).toMatchObject([aReport('c'), aReport('d')])
+  })
 })
 
 describe('a turn of several', () => {

@@ -28,6 +28,8 @@ export interface TurnsApp {
   accepts: boolean
   /** How it answers such a request instead of leaving it to the test. */
   refuses: ((response: ServerResponse) => void) | null
+  /** Turns that came alone are answered when it is open. */
+  gate: Promise<unknown>
   /** What has come, in order: the runs of each request. A turn that came alone is no list. */
   received: (string | string[])[]
   batches: Batch[]
@@ -55,6 +57,7 @@ export async function startTurnsApp(): Promise<TurnsApp> {
     url: `${server.url}/api/stepwell`,
     accepts: true,
     refuses: null,
+    gate: Promise.resolve(),
     received: [],
     batches: [],
     async nextBatch() {
@@ -69,11 +72,12 @@ export async function startTurnsApp(): Promise<TurnsApp> {
     const body = JSON.parse((await readBody(request)).toString()) as Body
     const id = String(request.headers[HEADERS.id])
     if (body.kind === 'turns') takeTurns(body, id, response)
-    else answerTurn(body, id, response)
+    else await answerTurn(body, id, response)
   }
 
-  function answerTurn(body: Body, id: string, response: ServerResponse): void {
+  async function answerTurn(body: Body, id: string, response: ServerResponse): Promise<void> {
     app.received.push(body.run.id)
+    await app.gate
     const text = JSON.stringify(reportOf(body.run.id))
     const signed = signHeaders({ id: responseId(id), nowMs: Date.now(), payload: text, secrets: [KEY] })
     response.writeHead(200, { ...signed, ...(app.accepts && { [HEADERS.accepts]: 'turns' }) }).end(text)
