@@ -68,6 +68,15 @@ test('sweeps that take long are further apart', async () => {
   expect([before, after]).toEqual([T0 - slackMs, null])
 })
 
+test('a sweep that had to wait for a database that was away does not put off the next one for long', async () => {
+  const marks = new LowWater()
+  await from(marks, T0, { during: () => vi.advanceTimersByTime(3_000) })
+
+  vi.advanceTimersByTime(5_000)
+
+  expect(await from(marks, T0)).toBeNull()
+})
+
 test('a row before the mark makes the next reading a sweep, one behind it does not', async () => {
   const marks = new LowWater()
   await from(marks, T0)
