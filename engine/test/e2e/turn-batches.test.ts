@@ -9,13 +9,16 @@ import { waitUntil } from '../support/wait-until.ts'
 
 const RUNS = 200
 const NAP_MS = 200
+/** Instants are written in whole milliseconds. */
+const ROUNDING_MS = 1
 
 let system: TestSystem
 let app: ListeningServer
 let requests = 0
 let executed: string[] = []
 let sleptMs: number[] = []
-const askedAtMs = new Map<string, number>()
+/** When the nap of each event was asked for: by the app's monotonic clock, and by that of the wall, which the database has too. */
+const asked = new Map<string, { monotonicMs: number; wallMs: number }>()
 
 const steps = createFunction<{ 'steps.asked': { n: number } }>({
   id: 'steps',
@@ -37,9 +40,10 @@ const nap = createFunction<{ 'nap.asked': { n: number } }>({
   id: 'nap',
   trigger: { event: 'nap.asked' },
   handler: async ({ event, step }) => {
-    if (!askedAtMs.has(event.id)) askedAtMs.set(event.id, performance.now())
+    const { monotonicMs } = asked.get(event.id) ?? { monotonicMs: performance.now() }
+    if (!asked.has(event.id)) asked.set(event.id, { monotonicMs, wallMs: Date.now() })
     await step.sleep('nap', NAP_MS)
-    sleptMs.push(performance.now() - (askedAtMs.get(event.id) ?? 0))
+    sleptMs.push(performance.now() - monotonicMs)
   },
 })
 
@@ -99,4 +103,13 @@ test('of 200 sleeps that are asked for together none ends early', async () => {
   expect(runs.map(({ state }) => state)).toEqual(Array.from({ length: RUNS }, () => 'completed'))
   expect(sleptMs).toHaveLength(RUNS)
   expect(Math.min(...sleptMs)).toBeGreaterThanOrEqual(NAP_MS)
+  // The app resumes some time after the end of a sleep: the record tells that end itself.
+  const journals = await Promise.all(runs.map(run => system.journal(run.id)))
+  for (const [started, sleeping, completed] of journals) {
+    const eventId = started?.type === 'run_started' ? (started.data as { id: string }).id : ''
+    const until = sleeping?.type === 'sleep_started' ? (sleeping.data as { until: string }).until : ''
+    expect(Date.parse(until)).toBeGreaterThanOrEqual((asked.get(eventId)?.wallMs ?? Number.NaN) + NAP_MS - ROUNDING_MS)
+    expect(completed).toMatchObject({ type: 'sleep_completed' })
+    expect(Date.parse(completed?.at ?? '')).toBeGreaterThanOrEqual(Date.parse(until))
+  }
 })
