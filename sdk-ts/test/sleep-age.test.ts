@@ -15,6 +15,7 @@ function sleepsOf(engine: EngineDouble): SleepOp[] {
 
 test('a sleep that is told at once is of no age', async () => {
   useMovedClock()
+  vi.advanceTimersByTime(5_000)
   const engine = await anEngine(({ step }) => step.sleep('nap', '1s'))
 
   await engine.turn(engine.start('fn'))
