@@ -220,9 +220,10 @@ describe.each<[string, Post]>([
   test('are welcome, as an answer to a request that came straight here says', async () => {
     const app = anApp(() => 1)
 
-    const answers = [await post(app, aRequest(DESCRIBE)), await post(app, aRequest(JSON.stringify(aTurnOf('a'))))]
+    const requests = [aRequest(DESCRIBE), aRequest(JSON.stringify(aTurnOf('a'))), aBatch([aTurnOf('b')])]
+    const answers = await Promise.all(requests.map(request => post(app, request)))
 
-    expect(answers.map(({ headers }) => headers.get('stepwell-accepts'))).toEqual(['turns', 'turns'])
+    expect(answers.map(({ headers }) => headers.get('stepwell-accepts'))).toEqual(['turns', 'turns', 'turns'])
   })
 
   test.each(['via', 'forwarded', 'x-forwarded-for', 'x-real-ip'])(
@@ -237,6 +238,7 @@ describe.each<[string, Post]>([
 
       expect(alone.status).toBe(200)
       expect(alone.headers.get('stepwell-accepts')).toBeNull()
+      expect(together.headers.get('stepwell-accepts')).toBeNull()
       expect(runsOf((await readAll(request, together)).flat())).toEqual(['a'])
     },
   )

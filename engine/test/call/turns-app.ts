@@ -92,6 +92,7 @@ export async function startTurnsApp(): Promise<TurnsApp> {
       return encodeFrame(signHeaders({ id: signedId, nowMs: Date.now(), payload, secrets: [key] }), payload)
     }
     response.on('error', () => {})
+    if (app.accepts) response.setHeader(HEADERS.accepts, 'turns')
     app.batches.push({
       workspace,
       runs,
