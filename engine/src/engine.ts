@@ -92,6 +92,7 @@ export function createEngine(options: EngineOptions): Engine {
     worker?.wake(ws)
     tellOthers(ws)
   }
+  const claimMarks = new LowWater()
   const timerMarks = new LowWater()
   /** Workspaces in which something is due some time. */
   const timed = new Set<WorkspaceId>()
@@ -110,7 +111,7 @@ export function createEngine(options: EngineOptions): Engine {
     worker: workerId,
     held,
     places: {
-      reserve: (ws, wanted) => worker?.reserve(ws, wanted) ?? 0,
+      reserve: wanted => worker?.reserve(wanted) ?? 0,
       fill: (reserved, leased) => worker?.fill(reserved, leased),
     },
   })
@@ -131,7 +132,7 @@ export function createEngine(options: EngineOptions): Engine {
     },
   })
   const reports: TakeReportsDeps = { sql: pools.read, held, worker: workerId, advanceRun, isDraining: () => isDraining }
-  const claims = { sql: pools.claim, catalogs, held, worker: workerId, marks: new LowWater(), nowMs }
+  const claims = { sql: pools.claim, catalogs, held, worker: workerId, marks: claimMarks, nowMs }
   const turns = {
     callApp,
     advanceRun,
@@ -156,6 +157,11 @@ export function createEngine(options: EngineOptions): Engine {
       clock.note(await heartbeat(pools.claim, workerId, options.selfUrl), askedAtMs)
       if (options.isAlone === true) await forgetOtherWorkers(pools.claim, workerId)
       const deps = { sql: pools.upkeep, log, wake: (ws: WorkspaceId) => wake(ws) }
+      /** Runs were given back; they became runnable long ago. */
+      const wakeFreed = (ws: WorkspaceId) => {
+        claimMarks.lower(ws, 0)
+        wake(ws)
+      }
       const signals = await startSignals({ sql: pools.upkeep, log, worker: workerId, onWake: ws => worker?.wake(ws) })
       tellOthers = options.isAlone === true ? () => {} : ws => signals.wake(ws)
       const timerLoop = startTimers({ ...deps, marks: timerMarks, timed })
@@ -164,6 +170,7 @@ export function createEngine(options: EngineOptions): Engine {
         timerLoop,
         startHeartbeat({
           ...deps,
+          wake: wakeFreed,
           sql: pools.claim,
           worker: workerId,
           note: options.selfUrl,
@@ -171,7 +178,7 @@ export function createEngine(options: EngineOptions): Engine {
           holds: (runId, token) => held.has(runId, token),
           onTime: (databaseMs, askedAtMs) => clock.note(databaseMs, askedAtMs),
         }),
-        startReaper({ ...deps, leaseMs: settings.leaseMs }),
+        startReaper({ ...deps, wake: wakeFreed, leaseMs: settings.leaseMs }),
         startFanouts(deps),
         startStatistics(deps),
         startUpkeep({ ...deps, workspaces: () => listWorkspaces(pools.upkeep) }),

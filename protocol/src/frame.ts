@@ -18,7 +18,6 @@ const LENGTH_BYTES = 4
 const LINE_FEED = 0x0a
 /** Id, timestamp, and the signatures of a few keys. */
 const HEAD_BYTES_MAX = 4_096
-const FRAME_BYTES_MAX = LIMITS.bodyBytes + HEAD_BYTES_MAX
 
 /** A message as bytes. */
 export function encodeFrame(headers: SignedHeaders, body: string): Buffer {
@@ -33,8 +32,14 @@ export function encodeFrame(headers: SignedHeaders, body: string): Buffer {
 
 /** Cuts what a connection brings into frames. */
 export class FrameReader {
+  readonly #bytesMax: number
   #chunks: Buffer[] = []
   #sizeBytes = 0
+
+  /** @param bodyBytesMax the largest body that is taken; that of a request when it is not given */
+  constructor(bodyBytesMax: number = LIMITS.bodyBytes) {
+    this.#bytesMax = bodyBytesMax + HEAD_BYTES_MAX
+  }
 
   /**
    * The frames that are complete now.
@@ -52,7 +57,7 @@ export class FrameReader {
     if (this.#sizeBytes < LENGTH_BYTES) return null
     if ((this.#chunks[0] as Buffer).length < LENGTH_BYTES) this.#join()
     const length = (this.#chunks[0] as Buffer).readUInt32BE(0)
-    if (length > FRAME_BYTES_MAX) throw new RangeError(`A frame of ${length} bytes is larger than ${FRAME_BYTES_MAX}.`)
+    if (length > this.#bytesMax) throw new RangeError(`A frame of ${length} bytes is larger than ${this.#bytesMax}.`)
     const end = LENGTH_BYTES + length
     if (this.#sizeBytes < end) return null
     if ((this.#chunks[0] as Buffer).length < end) this.#join()

@@ -90,9 +90,9 @@ async function answerBytes(
   }
   const id = responseId(verified.id)
   const sign = (payload: string) => signHeaders({ id, nowMs: Date.now(), payload, secrets })
-  const answer = await route(bytes, request.header(HEADERS.workspace), { secrets, parts, sign })
-  if (typeof answer !== 'string') return answer
-  return okAnswer(answer, { ...sign(answer), ...(isDirect(request) && { [HEADERS.accepts]: 'turns' }) })
+  const offers: Record<string, string> = isDirect(request) ? { [HEADERS.accepts]: 'turns' } : {}
+  const answer = await route(bytes, request.header(HEADERS.workspace), { secrets, parts, sign, offers })
+  return typeof answer === 'string' ? okAnswer(answer, { ...sign(answer), ...offers }) : answer
 }
 
 /** What answers are made with. */
@@ -100,6 +100,8 @@ interface Answering {
   secrets: readonly string[]
   parts: EndpointParts
   sign: (payload: string) => SignedHeaders
+  /** Headers that say what else may be sent here. */
+  offers: Record<string, string>
 }
 
 /** The body of a 200, or a problem. */
@@ -152,18 +154,25 @@ async function takeTurn(
 }
 
 /** Several turns: a problem of one of them is told in its place. */
-function takeTurns({ workspace, turns }: Record<string, unknown>, { secrets, parts, sign }: Answering): EndpointAnswer {
+function takeTurns({ workspace, turns }: Record<string, unknown>, answering: Answering): EndpointAnswer {
+  const { secrets, parts, sign, offers } = answering
   if (typeof workspace !== 'string' || !Array.isArray(turns) || !turns.every(isRecord)) {
     return problemAnswer(400, 'body_invalid', 'The batch is malformed: it needs a "workspace" and "turns".')
   }
   const execute = async (turn: Record<string, unknown>) => {
     const answer =
       turn.workspace === workspace
-        ? await takeTurn(turn, secrets, parts)
+        ? await takeTurn(turn, secrets, parts).catch(failedTurn)
         : problemAnswer(400, 'body_invalid', 'The turn is about another workspace than its batch.')
     return typeof answer === 'string' ? answer : problemOfTurn(turn, answer)
   }
-  return framesAnswer(executeBatch({ turns, workspace, execute, sign }))
+  return framesAnswer(executeBatch({ turns, workspace, execute, sign }), offers)
+}
+
+/** A defect of this SDK. The other turns of the batch go on. */
+function failedTurn(error: unknown): EndpointAnswer {
+  console.error('[stepwell] internal error', error)
+  return problemAnswer(500, 'internal', 'The SDK has failed; the log of the app says why. Please report it.')
 }
 
 /** A problem document in the place of a report. */

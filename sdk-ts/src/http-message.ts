@@ -44,9 +44,14 @@ export function okAnswer(body: string, signed: Record<string, string>): Endpoint
 }
 
 /** An answer that comes in frames, each signed. Nothing on the way should pack it together. */
-export function framesAnswer(frames: AsyncIterable<Uint8Array>): EndpointAnswer {
-  const headers = { 'content-type': 'application/x-stepwell-frames', 'cache-control': 'no-store, no-transform' }
-  return { status: 200, headers: { ...headers, ...OWN_HEADERS }, body: frames }
+export function framesAnswer(frames: AsyncIterable<Uint8Array>, extra: Record<string, string>): EndpointAnswer {
+  const headers = {
+    'content-type': 'application/x-stepwell-frames',
+    'cache-control': 'no-store, no-transform',
+    // What nginx understands.
+    'x-accel-buffering': 'no',
+  }
+  return { status: 200, headers: { ...headers, ...OWN_HEADERS, ...extra }, body: frames }
 }
 
 /**

@@ -11,6 +11,8 @@ import { connect } from './http-connection.ts'
 const IDLE_MS = 30_000
 const OPEN_TIMEOUT_MS = 3_000
 const HEAD_BYTES_MAX = 16 * 1024
+/** Acknowledgements bring what has arrived for the runs of a batch, which may be larger than the batch. */
+const ANSWER_BYTES_MAX = 64 * 1024 * 1024
 const HEAD_END = '\r\n\r\n'
 
 interface Exchange {
@@ -22,9 +24,11 @@ interface Exchange {
 /** One open stream. Frames may be under way at the same time; each is answered by its id. */
 export class ReportStream {
   readonly #socket: net.Socket
-  readonly #reader = new FrameReader()
+  readonly #reader = new FrameReader(ANSWER_BYTES_MAX)
   readonly #exchanges = new Map<string, Exchange>()
   #usableUntilMs = performance.now() + IDLE_MS
+  /** Whether anything was ever answered on it. */
+  hasAnswered = false
 
   constructor(socket: net.Socket) {
     this.#socket = socket
@@ -66,6 +70,7 @@ export class ReportStream {
     const exchange = this.#exchanges.get(id)
     if (exchange === undefined) return
     this.#exchanges.delete(id)
+    this.hasAnswered = true
     clearTimeout(exchange.timer)
     if (this.#exchanges.size === 0) {
       this.#usableUntilMs = performance.now() + IDLE_MS

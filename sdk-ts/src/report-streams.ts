@@ -46,8 +46,18 @@ export class ReportStreams {
     void openReportStream(target.url, headersFor(target)).then(stream => {
       known.isOpening = false
       known.stream = stream
+      // Forgotten meanwhile: nobody would ever close it.
+      if (this.#known.get(name) !== known) stream?.close()
       if (stream === null) known.refusedUntilMs = performance.now() + REFUSED_MS
     })
+  }
+
+  /** Nothing came back on it: something on the way lets it through and carries nothing. Reports go as requests for a while. */
+  giveUp(target: ReportTarget): void {
+    const known = this.#known.get(nameOf(target))
+    if (known === undefined) return
+    known.stream?.close()
+    known.refusedUntilMs = performance.now() + REFUSED_MS
   }
 
   #forgetOldest(): void {

@@ -165,7 +165,14 @@ export class Reporter {
       const id = newMessageId()
       const signed = signHeaders({ id, nowMs: Date.now(), payload: body, secrets })
       const stream = this.#streams.find(this.#target)
-      if (stream !== null) return this.#readFrame(await stream.exchange(signed, body, timeoutMs), id, count)
+      if (stream !== null) {
+        const exchange = stream.exchange(signed, body, timeoutMs)
+        const frame = await exchange.catch(error => {
+          if (!stream.hasAnswered) this.#streams.giveUp(this.#target)
+          throw error
+        })
+        return this.#readFrame(frame, id, count)
+      }
       const headers = {
         'content-type': 'application/json',
         [HEADERS.version]: PROTOCOL_VERSION,

@@ -40,15 +40,15 @@ export const QUICK: Plan = {
   warmUp: { kind: 'warm_up', ms: 1_000, burst: 200 },
   wakeUp: { kind: 'at_once', runs: 50, steps: 5 },
   workloads: {
-    W1: { kind: 'one_by_one', runs: 150, steps: 1, limitMs: 500 },
-    W2: { kind: 'one_by_one', runs: 75, steps: 10, limitMs: 600 },
-    W3: { kind: 'at_once', runs: 400, steps: 5 },
-    W4: { kind: 'one_by_one', runs: 2, steps: 1_000, limitMs: 500 },
-    W5: { kind: 'parallel', runs: 3, steps: 500, limitMs: 150 },
-    W6: { kind: 'timers', runs: 300, ms: 1_000 },
+    W1: { kind: 'one_by_one', runs: 150, steps: 1, limitMs: 400 },
+    W2: { kind: 'one_by_one', runs: 75, steps: 10, limitMs: 500 },
+    W3: { kind: 'at_once', runs: 300, steps: 5 },
+    W4: { kind: 'one_by_one', runs: 1, steps: 1_000, limitMs: 500 },
+    W5: { kind: 'parallel', runs: 2, steps: 500, limitMs: 150 },
+    W6: { kind: 'timers', runs: 300, ms: 500 },
   },
   longRunSteps: null,
-  idleMs: 1_500,
+  idleMs: 1_000,
 }
 
 /** What a workload is, in the words of the table. */

@@ -1,6 +1,5 @@
 import { HEADERS, PROTOCOL_VERSION, signHeaders } from '@stepwell/protocol'
 import type { Catalog } from '../core/catalog.ts'
-import type { Answered } from './read-answer.ts'
 
 export interface AppCall {
   catalog: Pick<Catalog, 'name' | 'keys'> & { url: string | null }
@@ -15,8 +14,6 @@ export interface AppCall {
   /** For turns, `run epoch`: what tells them apart in an answer to several. */
   turn?: string
 }
-
-export type AppOutcome = Answered & { firstByteAtMs: number | null }
 
 /** Of a signed request to an app. */
 export function headersFor(catalog: AppCall['catalog'], id: string, body: string): Record<string, string> {

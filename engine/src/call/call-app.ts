@@ -3,9 +3,9 @@
  * an outcome that we expect, and never an exception.
  */
 import { HEADERS, LIMITS, newMessageId } from '@stepwell/protocol'
-import { type AppCall, type AppOutcome, headersFor } from './app-call.ts'
+import { type AppCall, headersFor } from './app-call.ts'
 import { Exchanger } from './exchange.ts'
-import { explainOutcome, refusal } from './read-answer.ts'
+import { type AppOutcome, explainOutcome, refusal } from './read-answer.ts'
 import { TurnBatches } from './turn-batches.ts'
 
 export type CallApp = <Kind extends AppCall['kind']>(

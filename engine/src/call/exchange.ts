@@ -16,8 +16,8 @@ export interface ExchangeRequest {
   body: string
   /** Of the answer; more is not read. */
   bodyBytesMax: number
-  /** Takes the body of a 200 as it comes, however long it gets; `body` is then empty. */
-  onChunk?: (chunk: Buffer) => void
+  /** Takes the body of a 200 as it comes, however long it gets; `body` is then empty. False: the rest is not wanted. */
+  onChunk?: (chunk: Buffer) => boolean
   /** Asked now and then: why the exchange should be given up; null while it should not. */
   reasonToAbort: () => string | null
 }
@@ -112,7 +112,7 @@ class Exchange implements Dispatcher.DispatchHandler {
 
   onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
     if (this.#status === 200 && this.#request.onChunk !== undefined) {
-      this.#request.onChunk(chunk)
+      if (!this.#request.onChunk(chunk)) controller.abort(new Error('not wanted'))
       return
     }
     this.#sizeBytes += chunk.length

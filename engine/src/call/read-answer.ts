@@ -23,6 +23,8 @@ import type { ExchangeOutcome } from './exchange.ts'
 export type Refusal = { kind: 'no_answer'; code: ErrorCode; message: string }
 export type Answered = { kind: 'report'; report: Report } | { kind: 'description'; description: Description } | Refusal
 
+export type AppOutcome = Answered & { firstByteAtMs: number | null }
+
 /** How much of a wrong answer is shown. */
 const EXCERPT_CHARS = 120
 

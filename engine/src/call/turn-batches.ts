@@ -4,11 +4,12 @@
  * there is something to say. To the caller each turn is a call of its own: it ends when its report is there, and fails
  * alone when its app shows no sign of life, or with all others when the connection does.
  */
-import { type Frame, FrameReader, LIMITS, newMessageId } from '@stepwell/protocol'
-import { type AppCall, type AppOutcome, headersFor } from './app-call.ts'
+import { type Frame, FrameReader, HEADERS, LIMITS, newMessageId } from '@stepwell/protocol'
+import { type AppCall, headersFor } from './app-call.ts'
 import type { ExchangeOutcome, Exchanger } from './exchange.ts'
 import {
   type Answered,
+  type AppOutcome,
   explainFailure,
   explainOutcome,
   type Refusal,
@@ -17,7 +18,10 @@ import {
 } from './read-answer.ts'
 
 const TURNS_MAX = 64
-const BODY_BYTES_MAX = 1024 * 1024
+/** Half of what common proxies let through by default. */
+const BODY_BYTES_MAX = 512 * 1024
+/** Where batches were refused: no others for that long, whatever the app says. */
+const REFUSED_MS = 60_000
 /** Apps come and go; each has a URL of its own. */
 const URLS_MAX = 1_000
 
@@ -31,6 +35,8 @@ export class TurnBatches {
   readonly #exchanger: Exchanger
   readonly #sendAlone: (call: AppCall) => Promise<AppOutcome>
   readonly #accepting = new Set<string>()
+  /** Until when, by our monotonic clock. */
+  readonly #refusedUntil = new Map<string, number>()
   readonly #gathered = new Map<string, Waiting[]>()
 
   constructor(exchanger: Exchanger, sendAlone: (call: AppCall) => Promise<AppOutcome>) {
@@ -41,7 +47,15 @@ export class TurnBatches {
   /** What the app at this URL says of itself in every answer; apps are deployed anew, so it may change. */
   note(url: string, accepts: boolean): void {
     if (!accepts) this.#accepting.delete(url)
-    else if (this.#accepting.size < URLS_MAX) this.#accepting.add(url)
+    else if (this.#accepting.size < URLS_MAX && performance.now() >= (this.#refusedUntil.get(url) ?? 0)) {
+      this.#refusedUntil.delete(url)
+      this.#accepting.add(url)
+    }
+  }
+
+  #refuse(url: string): void {
+    this.#accepting.delete(url)
+    if (this.#refusedUntil.size < URLS_MAX) this.#refusedUntil.set(url, performance.now() + REFUSED_MS)
   }
 
   /** Sends a turn, with others that are sent before the present task is over. */
@@ -87,8 +101,10 @@ export class TurnBatches {
       onChunk: chunk => open.read(chunk),
       reasonToAbort: () => open.look(),
     })
-    if (isUnknownKind(outcome)) {
-      this.note(url, false)
+    if (outcome.kind === 'answer' && outcome.status === 200)
+      this.note(url, outcome.headers[HEADERS.accepts] === 'turns')
+    if (isRefusal(outcome)) {
+      this.#refuse(url)
       for (const { call, resolve } of open.left()) void this.#sendAlone(call).then(resolve)
     } else open.end(outcome)
   }
@@ -100,19 +116,23 @@ function cut(waiting: Waiting[]): Waiting[][] {
   let bytes = 0
   for (const one of waiting) {
     const last = batches.at(-1)
-    bytes += one.call.body.length
+    const size = Buffer.byteLength(one.call.body)
+    bytes += size
     if (last !== undefined && last.length < TURNS_MAX && bytes <= BODY_BYTES_MAX) last.push(one)
     else {
       batches.push([one])
-      bytes = one.call.body.length
+      bytes = size
     }
   }
   return batches
 }
 
-/** The app was deployed anew, with an SDK that does not take batches. */
-function isUnknownKind(outcome: ExchangeOutcome): boolean {
-  return outcome.kind === 'answer' && outcome.status === 400 && outcome.body.includes('"kind_unknown"')
+/**
+ * The request as such was refused, so that none of its turns has begun: an SDK that does not take batches, or a proxy that does
+ * not let as much through.
+ */
+function isRefusal(outcome: ExchangeOutcome): boolean {
+  return outcome.kind === 'answer' && (outcome.status === 400 || outcome.status === 413)
 }
 
 /** The turns of one request that have not ended. */
@@ -132,18 +152,20 @@ class OpenTurns {
     return this.#open.values()
   }
 
-  /** A part of the response's body. */
-  read(chunk: Buffer): void {
-    if (this.#refusal !== null) return
+  /** A part of the response's body. Returns whether more is wanted. */
+  read(chunk: Buffer): boolean {
+    const [any] = this.#open.values()
+    // The end of a response whose turns have all been reported.
+    if (any === undefined) return true
     try {
       for (const frame of this.#reader.read(chunk)) this.#take(frame)
     } catch (error) {
-      const [any] = this.#open.values()
-      if (any === undefined) return
-      const refusal = refuseBytes(any.call, error)
-      this.#refusal = refusal
-      this.#failAll(() => refusal, performance.now())
+      this.#refusal = refuseBytes(any.call, error)
     }
+    const refusal = this.#refusal
+    if (refusal === null) return true
+    this.#failAll(() => refusal, performance.now())
+    return false
   }
 
   #take(frame: Frame): void {

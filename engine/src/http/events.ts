@@ -12,6 +12,8 @@ import { addRoute, gives, takes } from './route.ts'
 import { sentView } from './views.ts'
 
 const PROBLEMS_MAX = 10
+/** Of one request. Each that runs elsewhere is looked for in the database now and then. */
+const AWAITED_RUNS_MAX = 100
 
 const one = z.strictObject(newEventSchema.shape)
 const many = z.array(one).max(LIMITS.eventsPerCall)
@@ -49,14 +51,20 @@ export function addEvents(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>)
   })
 }
 
-/** The answer with the runs as they have ended, or as they are when the time is up. */
+/** The answer with the runs as they have ended, or as they are when the time is up; without those beyond the limit. */
 async function withEnds(
   engine: Pick<HttpOptions['engine'], 'awaitRun'>,
   ws: WorkspaceId,
   { events }: SendEventsAnswer,
   waitMs: number,
 ): Promise<SendEventsAnswer> {
-  const awaitEnd = (id: string) => engine.awaitRun(ws, decodeId('run', id) as RunId, waitMs)
+  let awaited = 0
+  const awaitEnd = async (id: string) => {
+    awaited += 1
+    if (awaited > AWAITED_RUNS_MAX) return null
+    // The events are stored, whatever becomes of the waiting: that must not be told as a failure.
+    return engine.awaitRun(ws, decodeId('run', id) as RunId, waitMs).catch(() => null)
+  }
   return {
     events: await Promise.all(
       events.map(async event => {

@@ -4,6 +4,7 @@
  * same: a batch is acknowledged after its commit.
  */
 import type { IncomingMessage } from 'node:http'
+import { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import {
   encodeFrame,
@@ -26,6 +27,10 @@ import { takeReportBatch } from './report-batch.ts'
 const PATH = '/v1/reports'
 /** Frames of one stream that are not answered yet; an app that sends more waits. */
 const UNANSWERED_MAX = 16
+/** Of one engine: app processes that report to it. */
+const STREAMS_MAX = 2_000
+/** Apps use none that was idle for half as long; a host that has vanished without a word is forgotten. */
+const IDLE_MS = 60_000
 
 export interface ReportStreams {
   /** Takes over the connection of a request that asks for an upgrade. */
@@ -51,6 +56,9 @@ export function createReportStreams(deps: {
     try {
       const catalog = await identify(request)
       if (socket.destroyed) return
+      if (sockets.size > STREAMS_MAX)
+        throw new EngineError('unavailable', 503, `There are ${STREAMS_MAX} report streams. Send reports as requests.`)
+      if (socket instanceof Socket) socket.setTimeout(IDLE_MS, () => socket.destroy())
       socket.write(`HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: ${STREAM_PROTOCOL}\r\n\r\n`)
       readFrames(deps, catalog.name, socket, head)
     } catch (error) {
@@ -98,6 +106,8 @@ function readFrames(
 ): void {
   const reader = new FrameReader()
   let unanswered = 0
+  /** The app sends no more; what it has sent is answered. */
+  let isEnded = false
 
   async function answer(frame: Frame): Promise<void> {
     unanswered += 1
@@ -117,6 +127,7 @@ function readFrames(
     }
     unanswered -= 1
     if (unanswered < UNANSWERED_MAX && socket.isPaused()) socket.resume()
+    if (isEnded && unanswered === 0) socket.end()
   }
 
   async function acksOf(catalog: Catalog, body: Buffer): Promise<object> {
@@ -139,7 +150,10 @@ function readFrames(
   }
 
   socket.on('data', read)
-  socket.once('end', () => socket.end())
+  socket.once('end', () => {
+    isEnded = true
+    if (unanswered === 0) socket.end()
+  })
   if (head.length > 0) read(head)
 }
 

@@ -44,14 +44,22 @@ export function startTimers(deps: ClockDeps & { marks: LowWater; timed: Set<Work
         for (const ws of await findTimed(deps.sql)) deps.timed.add(ws)
         polledAt = performance.now()
       }
-      for (const ws of deps.timed) {
-        const { fired, nextMs } = await deps.marks.read(ws, async fromMs => {
-          const result = await fireTimers(deps.sql, ws, TIMERS_PER_BATCH, fromMs)
-          return { result, leftFromMs: result.leftFromMs }
-        })
+      for (const ws of [...deps.timed]) {
+        // Taken out first: who opens a wait while this looks puts it in again.
+        deps.timed.delete(ws)
+        const { fired, nextMs } = await deps.marks
+          .read(ws, async fromMs => {
+            const result = await fireTimers(deps.sql, ws, TIMERS_PER_BATCH, fromMs)
+            return { result, leftFromMs: result.leftFromMs }
+          })
+          .catch(error => {
+            deps.timed.add(ws)
+            throw error
+          })
         if (fired > 0) deps.wake(ws)
-        if (nextMs === null) deps.timed.delete(ws)
-        else pauseMs = Math.min(pauseMs, Math.max(0, nextMs))
+        if (nextMs === null) continue
+        deps.timed.add(ws)
+        pauseMs = Math.min(pauseMs, Math.max(0, nextMs))
       }
       return pauseMs
     },

@@ -23,8 +23,9 @@ const GATHER_PLACES = 32
 const GATHER_MS = 5
 const POLL_MIN_MS = 50
 const POLL_MAX_MS = 1_000
-/** A poll that has dead rows to walk over takes at most a twentieth of the time. */
+/** A poll that has dead rows to walk over takes at most a twentieth of the time; one that had to wait is not put off for long. */
 const POLL_SHARE = 20
+const POLL_PAUSE_MAX_MS = 5_000
 
 export interface WorkerOptions {
   log: Log
@@ -42,6 +43,9 @@ export function startWorker(options: WorkerOptions): Worker {
   let nextPollAt = 0
   let claimedAt = 0
   let isStopping = false
+  /** What waits in the queue is not known before the first poll. */
+  let hasPolled = false
+  let isClaiming = false
   let whenIdle: (() => void)[] = []
 
   const loop: Loop = startLoop({ name: 'worker', log: options.log, work })
@@ -54,7 +58,8 @@ export function startWorker(options: WorkerOptions): Worker {
       for (const ws of found) ready.add(ws)
       pollMs = found.length > 0 ? POLL_MIN_MS : Math.min(POLL_MAX_MS, pollMs * 2)
       const now = performance.now()
-      nextPollAt = now + Math.max(pollMs, (now - startedAt) * POLL_SHARE)
+      nextPollAt = now + Math.max(pollMs, Math.min(POLL_PAUSE_MAX_MS, (now - startedAt) * POLL_SHARE))
+      hasPolled = true
     }
     // In turn: a workspace with much work goes to the end of the line after each claim.
     for (const ws of [...ready]) {
@@ -75,11 +80,16 @@ export function startWorker(options: WorkerOptions): Worker {
   /** Claims and starts. The places are kept free meanwhile: `reserve` would give them away. */
   async function claim(ws: WorkspaceId, limit: number): Promise<Leased[]> {
     inFlight += limit
+    isClaiming = true
     try {
       const leased = await options.claim(ws, limit)
       for (const one of leased) start(one)
       return leased
+    } catch (error) {
+      ready.add(ws)
+      throw error
     } finally {
+      isClaiming = false
       free(limit)
     }
   }
@@ -107,9 +117,10 @@ export function startWorker(options: WorkerOptions): Worker {
       ready.add(ws)
       if (inFlight < options.capacity) loop.wake()
     },
-    reserve(ws, wanted) {
-      if (isStopping || ready.has(ws)) return 0
-      const places = Math.max(0, Math.min(wanted, options.capacity - inFlight))
+    reserve(wanted) {
+      // Runs that wait in the queue, of whatever workspace, come before fresh ones.
+      if (isStopping || !hasPolled || isClaiming || ready.size > 0) return 0
+      const places = Math.max(0, Math.min(wanted, CLAIM_RUNS_MAX, options.capacity - inFlight))
       inFlight += places
       return places
     },

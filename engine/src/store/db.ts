@@ -25,7 +25,7 @@ export interface Pools {
   upkeep: Sql
 }
 
-const POOL_SIZES = { claim: 1, write: 2, read: 3, upkeep: 2 } as const
+const POOL_SIZES = { claim: 1, write: 3, read: 3, upkeep: 2 } as const
 const IDLE_IN_TRANSACTION_MS = 60_000
 const CONNECT_SECONDS = 10
 

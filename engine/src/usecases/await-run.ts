@@ -12,7 +12,7 @@ import type { HeldRun, HeldRuns } from './held-runs.ts'
 const POLL_MIN_MS = 20
 const POLL_MAX_MS = 500
 /** Requests that wait at once; further ones are answered with the run as it is. */
-const WAITING_MAX = 10_000
+const WAITING_MAX = 1_000
 
 const FINAL_STATES: readonly string[] = ['completed', 'failed', 'cancelled']
 

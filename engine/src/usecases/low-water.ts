@@ -11,6 +11,7 @@ const SLACK_MS = 500
 /** Sweeps are at least that far apart, and take at most a twentieth of the time. */
 const SWEEP_MS = 1_000
 const SWEEP_SHARE = 20
+const SWEEP_PAUSE_MAX_MS = 5_000
 
 interface Mark {
   fromMs: number
@@ -43,7 +44,9 @@ export class LowWater {
     })
     const endedAt = performance.now()
     mark.fromMs = leftFromMs - SLACK_MS
-    if (isSweep) mark.nextSweepAt = endedAt + Math.max(SWEEP_MS, (endedAt - startedAt) * SWEEP_SHARE)
+    if (!isSweep) return result
+    const pauseMs = Math.min(SWEEP_PAUSE_MAX_MS, (endedAt - startedAt) * SWEEP_SHARE)
+    mark.nextSweepAt = endedAt + Math.max(SWEEP_MS, pauseMs)
     return result
   }
 

@@ -31,8 +31,8 @@ export interface SendEventsDeps {
 
 /** Room for runs that start here at once, without going through the queue. */
 export interface FreshPlaces {
-  /** Keeps up to `wanted` places free; none while older runs of the workspace may be waiting for them. Returns how many. */
-  reserve(ws: WorkspaceId, wanted: number): number
+  /** Keeps up to `wanted` places free; none while older runs may be waiting for them. Returns how many. */
+  reserve(wanted: number): number
   /** Gives reserved places up, and starts what has been leased for them. */
   fill(reserved: number, leased: Leased[]): void
 }
@@ -92,7 +92,7 @@ async function flush(deps: SendEventsDeps, ws: WorkspaceId, requests: Request[])
 async function ingestAndStart(deps: SendEventsDeps, catalog: Catalog, events: IngestEvent[]): Promise<Ingested> {
   const { ws } = catalog
   const runs = events.flatMap((event, index) => event.runs.map(run => ({ ...run, index, event })))
-  const count = deps.places.reserve(ws, runs.length)
+  const count = deps.places.reserve(runs.length)
   const token = newToken()
   let leased: Leased[] = []
   try {

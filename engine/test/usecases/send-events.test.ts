@@ -29,7 +29,7 @@ async function aSender(room: number, functions: Record<string, string> = { greet
     worker: store.worker,
     wake: (ws: WorkspaceId) => void woken.push(ws),
     places: {
-      reserve(_ws: WorkspaceId, wanted: number) {
+      reserve(wanted: number) {
         const places = Math.min(wanted, room)
         reserved += places
         return places
