@@ -101,8 +101,11 @@ describe('places for fresh runs', () => {
 
     claims[0]?.fail(new Error('the database is away'))
     await vi.advanceTimersByTimeAsync(1_000)
+    claims[1]?.answer([])
+    await settle()
 
     expect(claims.map(claim => claim.limit)).toEqual([60, 60])
+    expect(freePlaces(worker)).toBe(60)
   })
 
   test('are none while older runs of the workspace may wait', async () => {
