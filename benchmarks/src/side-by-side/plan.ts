@@ -20,7 +20,7 @@ export const FULL: Plan = {
   mode: 'full',
   rounds: 3,
   warmUp: { kind: 'warm_up', ms: 5_000, burst: 500 },
-  wakeUp: { kind: 'at_once', runs: 100, steps: 5 },
+  wakeUp: { kind: 'at_once', runs: 300, steps: 5 },
   workloads: {
     W1: { kind: 'one_by_one', runs: 500, steps: 1, limitMs: 3_000 },
     W2: { kind: 'one_by_one', runs: 250, steps: 10, limitMs: 3_000 },
