@@ -15,6 +15,7 @@ import {
   verify,
 } from '@stepwell/protocol'
 import { descriptionSchema, firstProblems, reportSchema } from '@stepwell/protocol/schemas'
+import { isObject } from '../core/is-object.ts'
 import { nestsDeeperThan } from '../core/json-depth.ts'
 import { isPlainReport } from '../core/plain-report.ts'
 import type { AppCall } from './app-call.ts'
@@ -205,8 +206,4 @@ function excerpt(body: Buffer): string {
 
 function single(header: string | string[] | undefined): string | undefined {
   return Array.isArray(header) ? header[0] : header
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -1,4 +1,5 @@
 import { LIMITS, type Report } from '@stepwell/protocol'
+import { isObject } from './is-object.ts'
 
 /**
  * Whether a report is what most are: of a turn that runs, or that ended with a result, and of steps that have succeeded. The
@@ -41,8 +42,4 @@ function isCount(value: unknown): value is number {
 
 function isDuration(value: unknown): boolean {
   return typeof value === 'number' && value >= 0 && value <= LIMITS.durationMs
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -1,3 +1,4 @@
+import { isObject } from '../core/is-object.ts'
 import { nearestName } from '../core/nearest-name.ts'
 
 const MEMBERS = ['name', 'data', 'id', 'ts']
@@ -41,8 +42,4 @@ export function unknownMembers(body: unknown, limit: number): { path: string; me
 function hintFor(member: string): string {
   const meant = SYNONYMS.get(member.toLowerCase()) ?? nearestName(member, MEMBERS)
   return meant === null ? `: it has ${MEMBERS.join(', ')}` : `: did you mean "${meant}"?`
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

@@ -5,6 +5,7 @@ import { type AckBatch, HEADERS, LIMITS, type ReportBatch } from '@stepwell/prot
 import { firstProblems, reportBatchSchema } from '@stepwell/protocol/schemas'
 import type { Catalog } from '../core/catalog.ts'
 import { EngineError } from '../core/errors.ts'
+import { isObject } from '../core/is-object.ts'
 import { isPlainReport } from '../core/plain-report.ts'
 import type { HttpEngine } from './context.ts'
 import { invalidBody, parseJson } from './raw-body.ts'
@@ -44,7 +45,3 @@ export function isPlainBatch(json: unknown): json is ReportBatch {
 }
 
 const PLAIN_WORKSPACE = /^[A-Za-z0-9_.:#/-]{1,256}$/
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-}
