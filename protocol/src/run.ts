@@ -7,6 +7,11 @@ export const RUN_STATES = ['queued', 'running', 'waiting', 'paused', 'completed'
 
 export type RunState = (typeof RUN_STATES)[number]
 
+/** Whether a run in this state has ended. */
+export function isFinalState(state: RunState): boolean {
+  return state === 'completed' || state === 'failed' || state === 'cancelled'
+}
+
 /** `GET /v1/runs/{id}`. */
 export interface RunView {
   /** `run_` and 26 characters. */

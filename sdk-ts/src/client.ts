@@ -4,6 +4,7 @@ import {
   createUuid7,
   type Duration,
   encodeId,
+  isFinalState,
   type JournalEntryView,
   type JournalView,
   parseDuration,
@@ -50,8 +51,6 @@ const WAIT_MS = 20_000
 /** Before asking again when the engine answered before the time. */
 const EARLY_ANSWER_PAUSE_MS = 200
 
-const FINAL_STATES: readonly string[] = ['completed', 'failed', 'cancelled']
-
 /**
  * A client of one workspace. Its errors are `StepwellError`s.
  * @example
@@ -93,7 +92,7 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
     return Promise.all(
       (sent?.runs ?? []).map(id => {
         const run = sent?.ended?.find(ended => ended.id === id)
-        const isEnded = run !== undefined && FINAL_STATES.includes(run.state)
+        const isEnded = run !== undefined && isFinalState(run.state)
         return isEnded ? run : this.waitForRun(id, { timeout: Math.max(0, untilMs - performance.now()) })
       }),
     )
@@ -178,7 +177,7 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
         retryDelaysMs: SEND_RETRY_DELAYS_MS,
       })
       const nowMs = performance.now()
-      if (FINAL_STATES.includes(run.state) || nowMs >= untilMs) return run
+      if (isFinalState(run.state) || nowMs >= untilMs) return run
       if (nowMs - askedAtMs < waitMs) await sleep(Math.min(EARLY_ANSWER_PAUSE_MS, untilMs - nowMs))
     }
   }

@@ -1,6 +1,7 @@
 import {
   type Entry,
   encodeId,
+  isFinalState,
   type JournalEntryView,
   type RunState,
   type RunView,
@@ -35,8 +36,8 @@ export async function listRuns(
 ): Promise<RunView[]> {
   const { state, limit } = page
   const branch = { ...page, id: null }
-  const wantsDone = state === null || isFinal(state)
-  const wantsLive = state === null || !isFinal(state)
+  const wantsDone = state === null || isFinalState(state)
+  const wantsLive = state === null || !isFinalState(state)
   const rows = await sql<RunRow[]>`
     select * from (
       ${wantsLive ? liveRuns(sql, branch) : sql``}
@@ -131,10 +132,6 @@ function functionIs(sql: Sql, branch: Branch): Fragment {
   return branch.function === null ? sql`` : sql`and r.function = ${branch.function}`
 }
 
-function isFinal(state: RunState): boolean {
-  return state === 'completed' || state === 'failed' || state === 'cancelled'
-}
-
 function viewOf(row: RunRow): RunView {
   const waits = row.waits === null ? [] : (JSON.parse(row.waits) as OpenWait[])
   const trouble = row.trouble === null ? null : (JSON.parse(row.trouble) as Trouble)
@@ -144,7 +141,7 @@ function viewOf(row: RunRow): RunView {
     state: row.state,
     output: row.output === null ? null : JSON.parse(row.output),
     error: row.error === null ? null : (JSON.parse(row.error) as WireError),
-    waitingFor: isFinal(row.state) ? null : waitingFor(waits, trouble),
+    waitingFor: isFinalState(row.state) ? null : waitingFor(waits, trouble),
     attempts: row.attempts,
     generation: row.generation,
     createdAt: row.createdAt.toISOString(),

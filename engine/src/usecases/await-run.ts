@@ -2,7 +2,7 @@
  * Waiting for a run's end. Whoever waits is told by the commit that ends the run, when this process makes it; a poll
  * beneath finds the ends that other processes make.
  */
-import type { RunView } from '@stepwell/protocol'
+import { isFinalState, type RunView } from '@stepwell/protocol'
 import type { SettleChange } from '../core/change.ts'
 import type { RunId, WorkspaceId } from '../core/ids.ts'
 import type { Sql } from '../store/db.ts'
@@ -13,8 +13,6 @@ const POLL_MIN_MS = 20
 const POLL_MAX_MS = 500
 /** Requests that wait at once; further ones are answered with the run as it is. */
 const WAITING_MAX = 1_000
-
-const FINAL_STATES: readonly string[] = ['completed', 'failed', 'cancelled']
 
 type Told = (run: RunView | null) => void
 
@@ -93,13 +91,13 @@ export async function awaitRun(
 ): Promise<RunView | null> {
   const untilMs = performance.now() + waitMs
   for (let pollMs = POLL_MIN_MS; ; pollMs = Math.min(POLL_MAX_MS, pollMs * 2)) {
-    // A run that is held here is there, and has not ended.
-    if (!deps.held.holds(ws, runId)) {
-      const run = await findRun(deps.sql, ws, runId)
-      if (run === null || FINAL_STATES.includes(run.state)) return run
-    }
     const leftMs = untilMs - performance.now()
-    if (leftMs <= 0 || deps.ends.isFull) return findRun(deps.sql, ws, runId)
+    const isLast = leftMs <= 0 || deps.ends.isFull
+    // A run that is held here is there, and has not ended.
+    if (isLast || !deps.held.holds(ws, runId)) {
+      const run = await findRun(deps.sql, ws, runId)
+      if (isLast || run === null || isFinalState(run.state)) return run
+    }
     const ended = await deps.ends.wait(runId, Math.min(leftMs, pollMs))
     if (ended !== null) return ended
   }
