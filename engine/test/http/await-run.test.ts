@@ -136,6 +136,19 @@ describe('POST /v1/events?wait', () => {
     expect(events[0]?.runs).toEqual([held.turn.run.id])
   })
 
+  test('waits for the first hundred runs only, and starts all of them', async () => {
+    const events = Array.from({ length: 101 }, () => ({ name: 'work.asked' }))
+
+    const response = await http.signed('POST', '/v1/events?wait=1ms', { events })
+    const sent = sentView.parse(await response.json()).events
+    for (const _ of events) (await app.nextTurn()).respond('done', [{ op: 'finish' }])
+
+    expect(sent.flatMap(event => event.runs)).toHaveLength(101)
+    expect(sent.flatMap(event => event.ended ?? [])).toHaveLength(100)
+    const last = await readRun(await get(`/v1/runs/${sent.at(-1)?.runs[0]}?wait=20s`))
+    expect(last.state).toBe('completed')
+  })
+
   test('that is malformed stores nothing', async () => {
     const before = await http.stored()
 
