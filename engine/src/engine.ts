@@ -153,6 +153,8 @@ export function createEngine(options: EngineOptions): Engine {
     pools,
     isDraining: () => isDraining,
     async start() {
+      // The first one also opens the connection, which says nothing of the time.
+      await heartbeat(pools.claim, workerId, options.selfUrl)
       const askedAtMs = performance.now()
       clock.note(await heartbeat(pools.claim, workerId, options.selfUrl), askedAtMs)
       if (options.isAlone === true) await forgetOtherWorkers(pools.claim, workerId)

@@ -62,7 +62,6 @@ interface Waiting {
 /** One destination of reports. */
 export class Reporter {
   readonly #target: ReportTarget
-  readonly #url: string
   readonly #client: HttpClient
   readonly #streams: ReportStreams
   readonly #unreachable: UnreachableUrls
@@ -79,7 +78,6 @@ export class Reporter {
     onIdle: () => void
   }) {
     this.#target = input.target
-    this.#url = input.target.url
     this.#client = input.client
     this.#streams = input.streams
     this.#unreachable = input.unreachable
@@ -129,7 +127,7 @@ export class Reporter {
   async #deliver(texts: string[]): Promise<ReportAnswer[]> {
     const body = `{"kind":"reports","workspace":${JSON.stringify(this.#target.workspace)},"reports":[${texts.join(',')}]}`
     const startedAtMs = performance.now()
-    const isKnown = this.#unreachable.has(this.#url, startedAtMs)
+    const isKnown = this.#unreachable.has(this.#target.url, startedAtMs)
     let message = ''
     for (const delayMs of isKnown ? [0] : [0, ...RETRY_DELAYS_MS]) {
       if (performance.now() + delayMs >= startedAtMs + DELIVERY_MS) break
@@ -140,12 +138,12 @@ export class Reporter {
         message = outcome.unreachable
         continue
       }
-      this.#unreachable.delete(this.#url)
+      this.#unreachable.delete(this.#target.url)
       if ('answers' in outcome) return outcome.answers
       if (outcome.isAboutBody && texts.length > 1) return this.#deliverApart(texts)
       return texts.map(() => ({ kind: 'undelivered', message: outcome.refused }))
     }
-    if (!isKnown) this.#unreachable.add(this.#url, performance.now())
+    if (!isKnown) this.#unreachable.add(this.#target.url, performance.now())
     return texts.map(() => ({ kind: 'unreachable', message }))
   }
 
@@ -180,12 +178,12 @@ export class Reporter {
         [HEADERS.sdk]: SDK,
         ...signed,
       }
-      const answer = await this.#client.send({ method: 'POST', url: this.#url, headers, body, timeoutMs })
+      const answer = await this.#client.send({ method: 'POST', url: this.#target.url, headers, body, timeoutMs })
       if (answer.status === 200) this.#streams.prepare(this.#target)
       return this.#readAnswer(answer, id, count)
     } catch (error) {
       const why = error instanceof Error ? error.message : String(error)
-      return { unreachable: `The engine did not answer at ${this.#url}: ${why}` }
+      return { unreachable: `The engine did not answer at ${this.#target.url}: ${why}` }
     }
   }
 
@@ -219,7 +217,7 @@ export class Reporter {
   }
 
   #answered(status: number): string {
-    return `The engine answered ${status} at ${this.#url}.`
+    return `The engine answered ${status} at ${this.#target.url}.`
   }
 }
 

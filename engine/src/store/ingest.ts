@@ -21,7 +21,12 @@ export type Ingested =
   /** The caller's catalog is old: reload it and compute again. Nothing was written. */
   | { stale: true }
   /** Index of each event whose own id was accepted before -> the runs that it started then (uuids). */
-  | { stale: false; known: Map<number, string[]> /** The database's clock, Unix milliseconds. */; nowMs: number }
+  | {
+      stale: false
+      known: Map<number, string[]>
+      /** The database's clock, Unix milliseconds. */
+      nowMs: number
+    }
 
 /** The first `count` of the runs that a batch of events starts are leased at once. */
 export interface FreshLease {
