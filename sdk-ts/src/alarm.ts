@@ -1,3 +1,6 @@
+/** For who is woken already: the same promise for all. */
+const AT_ONCE = Promise.resolve()
+
 /** One sleeper, woken by a call or by the clock. One timer at most, set anew only when it has to ring earlier. */
 export class Alarm {
   #isWoken = false
@@ -15,17 +18,23 @@ export class Alarm {
     this.#resolve = null
   }
 
+  /** Forgets the calls so far: the caller looks at everything now. */
+  clear(): void {
+    this.#isWoken = false
+  }
+
   /**
    * Sleeps until `wake`, or until `untilMs` of the monotonic clock. May return early: look again at what was waited for.
    */
-  async wait(untilMs: number): Promise<void> {
-    if (!this.#isWoken) {
-      this.#set(untilMs)
-      await new Promise<void>(resolve => {
-        this.#resolve = resolve
-      })
+  wait(untilMs: number): Promise<void> {
+    if (this.#isWoken) {
+      this.#isWoken = false
+      return AT_ONCE
     }
-    this.#isWoken = false
+    this.#set(untilMs)
+    return new Promise(resolve => {
+      this.#resolve = resolve
+    })
   }
 
   /** Stops the timer. */

@@ -82,8 +82,7 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
   const reporters = new Map<string, Reporter>()
   const unreachable = new UnreachableUrls()
 
-  function reporterFor(turn: Turn, secrets: readonly string[]): Reporter {
-    const name = JSON.stringify([turn.reportUrl, turn.workspace, secrets])
+  function reporterFor(name: string, turn: Turn, secrets: readonly string[]): Reporter {
     const known = reporters.get(name)
     if (known !== undefined) return known
     // Forgotten as soon as it has nothing to do: engines come and go, and each has a URL of its own.
@@ -99,7 +98,8 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
     keys: new Keys(signingKey),
     replayGuard: createReplayGuard(),
     execute: async (turn, definition, secrets) => {
-      const deliver = (text: string) => reporterFor(turn, secrets).report(text)
+      const reporter = JSON.stringify([turn.reportUrl, turn.workspace, secrets])
+      const deliver = (text: string) => reporterFor(reporter, turn, secrets).report(text)
       guard.enter()
       try {
         return await executeTurn({ turn, definition, deliver, places, scopes, patience })

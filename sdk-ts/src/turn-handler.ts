@@ -139,7 +139,8 @@ export class TurnHandler {
     // The types of a context are checked where the handler is declared; here it is whatever came in.
     const context = { event, step, run: { id, generation } } as never
     void this.#scopes.runHandler(this.#scope, () => this.#run(context))
-    await this.#letRun()
+    await nextMacrotask()
+    if (this.#isAway) await this.#letRun()
   }
 
   /** Applies an entry, and lets the handler run as far as it can. */
@@ -148,14 +149,14 @@ export class TurnHandler {
     const { askCount } = this.#memo
     const gotValue = this.#memo.apply(entry, arrival)
     if (!gotValue || this.end !== null) return
-    await this.#letRun()
+    await nextMacrotask()
+    if (this.#isAway) await this.#letRun()
     if (askCount !== this.#memo.askCount) return
     this.#quiet.open(this.#patience.durationMs(this.#definition, false), performance.now())
   }
 
   /** Until it waits for a step, has ended, or is stalled. */
   async #letRun(): Promise<void> {
-    await nextMacrotask()
     while (this.#isAway && !this.isStalled) {
       await this.#nextChange()
       await nextMacrotask()

@@ -128,7 +128,8 @@ class TurnExecution {
   /** Runs bodies and reports until nothing more can be done here. Gives the last report. */
   async #live(): Promise<string> {
     for (;;) {
-      await this.#applyInbox()
+      if (this.#inbox.length > 0) await this.#applyInbox()
+      this.#alarm.clear()
       const { end } = this.#handler
       if (this.#reports.staleMessage !== null) return ''
       // A report in flight comes first: at most one is unacknowledged, and its answer may be that the turn is void.

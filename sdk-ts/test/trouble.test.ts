@@ -95,6 +95,11 @@ function recorded(run: EngineRun): Record<string, unknown[]> {
   return byKey
 }
 
+/** A handler that fails live and one that fails in a replay are called from different lines of the SDK. */
+function withoutStack(ended: unknown): unknown {
+  return JSON.parse(JSON.stringify(ended ?? null), (name, value) => (name === 'stack' ? undefined : value))
+}
+
 test('whatever happens to reports and turns, a run records the same and ends the same', async () => {
   const troubles = fc.array(
     fc.constantFrom<Trouble>('not-holder', 'drop-after-commit', 'status-500', 'drop', 'garbage'),
@@ -127,7 +132,7 @@ test('whatever happens to reports and turns, a run records the same and ends the
         const calm = await drive(statements)
         const troubled = await drive(statements, trouble)
 
-        expect(troubled.ended).toEqual(calm.ended)
+        expect(withoutStack(troubled.ended)).toEqual(withoutStack(calm.ended))
         expect(recorded(troubled)).toEqual(recorded(calm))
       },
     ),
