@@ -91,10 +91,9 @@ export async function measureLongRun(system: System, plan: Plan, steps: number):
 }
 
 /** All at the same time: whoever has nothing to do disturbs nobody. */
-export async function measureIdle(systems: readonly System[], idleMs: number): Promise<Idle[]> {
+export async function measureIdle(systems: readonly System[], { settleMs, idleMs }: Plan): Promise<Idle[]> {
   for (const system of systems) system.resume()
-  // What it put off while it was busy is not idling.
-  await pause(idleMs / 2)
+  await pause(settleMs)
   const before = systems.map(cpuOf)
   const startedAt = performance.now()
   await pause(idleMs)

@@ -86,7 +86,7 @@ async function measureAll(
   const postgres = (await ours.probe?.version()) ?? '-'
   await warmUp(systems, plan, progress)
   progress('W7')
-  const idle = await measureIdle(systems, plan.idleMs)
+  const idle = await measureIdle(systems, plan)
   const measurements = await measureRounds(systems, plan, { progress, missing })
   const longRunMs: Record<string, number> = {}
   if (plan.longRunSteps !== null)
