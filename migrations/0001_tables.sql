@@ -26,6 +26,8 @@ create table stepwell.functions (
   ws int not null,
   id text not null,
   triggers text not null,
+  -- JSON: time-outs, cancelOn, tags, and which functions follow its failure or cancellation
+  options text not null default '{}',
   synced_at timestamptz not null default now(),
   primary key (ws, id)
 );
@@ -57,9 +59,23 @@ create table stepwell.runs (
   -- JSON {code, message, attempts, since} while the app does not answer as it should
   trouble text,
   created_at timestamptz not null,
+  -- waits look back to here; null for the start of the run
+  looks_back_to timestamptz,
+  -- the run that invoked it, and the wait of that run (null: nobody waits) that its end resumes
+  parent_id uuid,
+  parent_key text,
+  parent_generation int,
+  cancelled_with_parent boolean not null default false,
+  -- a step has said that it wants to be undone when the run is cancelled: the app gets a turn for that
+  wants_undo boolean not null default false,
+  -- JSON, as the handler said of itself last
+  status text,
+  -- JSON object; run_tags has the same, to find runs by
+  tags text,
   primary key (ws, id)
 ) with (fillfactor = 80);
 create index runs_by_function on stepwell.runs (ws, function, id);
+create index runs_by_parent on stepwell.runs (ws, parent_id) where parent_id is not null;
 
 -- What may run now or is running. One row per run, so one turn at a time is a key and not a convention.
 create table stepwell.queue (
@@ -85,16 +101,18 @@ create table stepwell.waits (
   -- the op's key; empty for 'resend', which is about the turn and not about an op
   key text not null,
   generation int not null,
-  kind text not null check (kind in ('sleep', 'event', 'retry', 'resend')),
+  -- 'cancel' and 'deadline' do not resume the run, they ask it to end: an event by which it is cancelled, a time-out of its own
+  kind text not null check (kind in ('sleep', 'event', 'retry', 'resend', 'signal', 'child', 'cancel', 'deadline')),
   due_at timestamptz,
+  -- the name of an event or a signal, which child, or which time-out
   event text,
   hash uuid,
   opened_at timestamptz not null,
   -- order among waits that one statement opened
   ord int not null default 0,
   primary key (ws, run_id, key),
-  check ((kind = 'event') = (hash is not null)),
-  check (kind = 'event' or due_at is not null)
+  check ((kind in ('event', 'signal', 'cancel')) = (hash is not null)),
+  check (kind in ('event', 'signal', 'child', 'cancel') or due_at is not null)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 create index waits_due on stepwell.waits (ws, due_at) where due_at is not null;
 create index waits_resend on stepwell.waits (ws, due_at) where kind = 'resend';
@@ -114,6 +132,48 @@ create table stepwell.inbox (
   data text,
   primary key (ws, run_id, generation, key)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+
+-- Messages to a run that nobody has received: each goes to one wait of its run for that name, the oldest first.
+create table stepwell.signals (
+  ws int not null,
+  run_id uuid not null,
+  -- of the name
+  hash uuid not null,
+  received_at timestamptz not null,
+  -- of the sender's id: what is sent again under its id is the same message
+  id uuid not null,
+  -- as JSON, in the shape of an event
+  data text not null,
+  primary key (ws, run_id, id)
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+create index signals_in_order on stepwell.signals (ws, run_id, hash, received_at, id);
+
+-- Events that earlier generations of a run have had: their journals are gone.
+create table stepwell.taken_events (
+  ws int not null,
+  run_id uuid not null,
+  event_id uuid not null,
+  -- when the run got it
+  at timestamptz not null,
+  primary key (ws, run_id, event_id)
+);
+
+-- Cancelled runs whose children have to be asked to end. A loop walks them in batches.
+create table stepwell.cancelled_parents (
+  ws int not null,
+  run_id uuid not null,
+  primary key (ws, run_id)
+);
+
+-- Names and values by which runs are found, live and finished.
+create table stepwell.run_tags (
+  ws int not null,
+  run_id uuid not null,
+  name text not null,
+  value text not null,
+  primary key (ws, run_id, name)
+);
+create index run_tags_by_value on stepwell.run_tags (ws, name, value, run_id);
 
 -- An event that satisfies more waits than one transaction should wake. A loop walks them in batches.
 create table stepwell.fanouts (
@@ -188,6 +248,9 @@ create table stepwell.runs_done (
   finished_at timestamptz not null,
   output text,
   error text,
+  parent_id uuid,
+  status text,
+  tags text,
   primary key (ws, id, finished_at)
 ) partition by range (finished_at);
 create index runs_done_by_function on stepwell.runs_done (ws, function, id);

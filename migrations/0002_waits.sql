@@ -47,6 +47,7 @@ create function stepwell.has_event(p_ws int, p_run uuid, p_event uuid) returns b
 language sql stable as $$
   select exists (select from stepwell.inbox where ws = p_ws and run_id = p_run and event_id = p_event)
     or exists (select from stepwell.journal where ws = p_ws and run_id = p_run and event_id = p_event)
+    or exists (select from stepwell.taken_events where ws = p_ws and run_id = p_run and event_id = p_event)
 $$;
 
 -- Makes runs runnable and locks their queue rows, in order of run id. A row that is there gets `again`, so that its holder
@@ -60,11 +61,30 @@ language sql as $$
   on conflict (ws, run_id) do update set again = true
 $$;
 
--- Takes the waits p_keys of p_runs (parallel arrays, in order of arrival) that are still open: those that are due, or those
--- for an event. Puts what arrived into the inboxes. wake(p_woken) must have come first: it holds the queue rows, so no run
--- here can end meanwhile.
+-- The key under which a run's inbox holds the wish that it ends: no key of an op has a control character.
+create function stepwell.cancel_key() returns text
+language sql immutable as $$
+  select E'\x01cancel'
+$$;
+
+create function stepwell.cancel_reason(p_by text, p_message text) returns text
+language sql stable as $$
+  select '{"by":' || to_json(p_by) || ',"message":' || to_json(p_message) || '}'
+$$;
+
+-- Whether an app has had a turn of the run, as far as can be seen: one has it, one has ended, or one has left something.
+create function stepwell.has_started(p_ws int, p_run uuid) returns boolean
+language sql stable as $$
+  select exists (select from stepwell.queue where ws = p_ws and run_id = p_run and owner is not null)
+    or exists (select from stepwell.runs where ws = p_ws and id = p_run and (turns_settled > 0 or generation > 1))
+    or exists (select from stepwell.journal where ws = p_ws and run_id = p_run and seq > 1)
+$$;
+
+-- Takes the waits p_keys of p_runs (parallel arrays, in order of arrival) that are still open: those of p_kinds, or (null)
+-- those that are due. Puts what arrived into the inboxes. wake(p_woken) must have come first: it holds the queue rows, so no
+-- run here can end meanwhile.
 create function stepwell.take_waits(
-  p_ws int, p_woken uuid[], p_runs uuid[], p_keys text[], p_due_only boolean, p_event_ids uuid[], p_data text[]
+  p_ws int, p_woken uuid[], p_runs uuid[], p_keys text[], p_kinds text[], p_event_ids uuid[], p_data text[]
 ) returns int
 language plpgsql as $$
 declare
@@ -82,28 +102,43 @@ begin
         select w.ctid
         from stepwell.waits w
         where w.ws = p_ws and w.run_id = wanted.run_id and w.key = wanted.key
-          and (not p_due_only or w.due_at <= v_now)
-          and (p_due_only or w.kind = 'event')
+          and (p_kinds is not null or w.due_at <= v_now)
+          and (p_kinds is null or w.kind = any(p_kinds))
         offset 0
         for update
       ) open))
-    returning run_id, key, generation, kind
+    returning run_id, key, generation, kind, event
+  ), kept as (
+    -- a time-out for the start says nothing to a run that has started
+    select * from taken
+    where kind <> 'deadline' or event <> 'start_timeout' or not stepwell.has_started(p_ws, run_id)
   ), arrived as (
     insert into stepwell.inbox (ws, run_id, key, generation, arrived_at, ord, type, event_id, data)
-    select p_ws, taken.run_id, taken.key, taken.generation, v_now, wanted.ord,
-      case when wanted.event_id is not null then 'wait_matched'
-        when taken.kind = 'sleep' then 'sleep_completed'
-        when taken.kind = 'event' then 'wait_expired'
+    select p_ws, kept.run_id, case when kept.kind in ('cancel', 'deadline') then stepwell.cancel_key() else kept.key end,
+      kept.generation, v_now, wanted.ord,
+      case when kept.kind in ('cancel', 'deadline') then 'cancel_requested'
+        when wanted.event_id is not null and kept.kind = 'signal' then 'signal_received'
+        when wanted.event_id is not null then 'wait_matched'
+        when kept.kind = 'sleep' then 'sleep_completed'
+        when kept.kind = 'event' then 'wait_expired'
+        when kept.kind = 'signal' then 'signal_expired'
+        when kept.kind = 'child' then 'child_expired'
         else 'step_due' end,
-      wanted.event_id, wanted.data
-    from taken
+      case when kept.kind <> 'cancel' then wanted.event_id end,
+      case kept.kind
+        when 'cancel' then stepwell.cancel_reason('event', format('The event "%s" came, by which the function says that it is cancelled.', kept.event))
+        when 'deadline' then stepwell.cancel_reason(kept.event,
+          case kept.event when 'start_timeout' then 'The run did not start in the time that its function gives it.'
+            else 'The run did not finish in the time that its function gives it.' end)
+        else wanted.data end
+    from kept
     join unnest(p_runs, p_keys, p_event_ids, p_data) with ordinality as wanted(run_id, key, event_id, data, ord)
-      on wanted.run_id = taken.run_id and wanted.key = taken.key
-    where taken.kind <> 'resend'
+      on wanted.run_id = kept.run_id and wanted.key = kept.key
+    where kept.kind <> 'resend'
     -- an app that reports the next attempt before it was due: one note of it is enough
     on conflict do nothing
   )
-  select count(*), array_agg(distinct run_id) into v_taken, v_resumed from taken;
+  select count(*), array_agg(distinct run_id) into v_taken, v_resumed from kept;
   -- between the look and the lock the run has ended, or another has taken what was wanted
   if cardinality(p_woken) > coalesce(cardinality(v_resumed), 0) then
     delete from stepwell.queue
@@ -171,8 +206,8 @@ begin
     ), left_over as (
       select run_id, hash, event, row_number() over (partition by run_id, hash order by event) as rank
       from (
-        -- of each hash no more events than the run can take
-        select o.run_id, o.hash, unnest(k.events[1:o.waits + coalesce(given.events, 0)]) as event
+        -- of each hash no more events than the run can take, and the one that started it
+        select o.run_id, o.hash, unnest(k.events[1:o.waits + coalesce(given.events, 0) + 1]) as event
         from (select run_id, hash, count(*) as waits from open_waits group by run_id, hash) o
         join (
           select hash, array_agg(event order by event) as events
@@ -182,6 +217,10 @@ begin
         left join (select run_id, count(*) as events from unnest(v_runs) as run_id group by run_id) given on given.run_id = o.run_id
       ) e
       where not exists (select from unnest(v_runs, v_events) as t(run_id, event) where t.run_id = e.run_id and t.event = e.event)
+        -- the event that starts a run in this transaction does not cancel it
+        and not exists (
+          select from stepwell.journal j
+          where j.ws = p_ws and j.run_id = e.run_id and j.event_id = p_event_ids[e.event] and j.seq = 1)
     ), pairs as (
       select w.run_id, w.key, e.event, w.opened_at, w.ord, count(*) over (partition by w.run_id, e.event) as wanted
       from open_waits w
@@ -200,7 +239,7 @@ begin
     v_keys := v_keys || v_next_keys;
     v_events := v_events || v_next_events;
   end loop;
-  return stepwell.take_waits(p_ws, v_woken, v_runs, v_keys, false,
+  return stepwell.take_waits(p_ws, v_woken, v_runs, v_keys, array['event', 'cancel'],
     array(select p_event_ids[e] from unnest(v_events) with ordinality as t(e, i) order by i),
     array(select p_events[e] from unnest(v_events) with ordinality as t(e, i) order by i));
 end $$;

@@ -21,7 +21,7 @@ begin
       select w.i, r.id as run_id, w.key, w.hash, r.created_at, row_number() over (partition by r.id, w.hash order by w.i) as rank
       from unnest(p_wait_run, p_wait_key, p_wait_hash) with ordinality as w(run, key, hash, i)
       cross join lateral (
-        select runs.id, runs.created_at from stepwell.runs
+        select runs.id, coalesce(runs.looks_back_to, runs.created_at) as created_at from stepwell.runs
         where runs.ws = p_ws and runs.id = p_run_id[w.run] and p_ok[w.run] and w.hash is not null
         offset 0
       ) r
@@ -68,7 +68,7 @@ begin
     where p.place = 1 and (p.lost is null or p.i < p.lost);
     exit when v_runs is null;
     perform stepwell.wake(p_ws, v_runs);
-    v_total := v_total + stepwell.take_waits(p_ws, v_runs, v_runs, v_keys, false, v_ids, v_data);
+    v_total := v_total + stepwell.take_waits(p_ws, v_runs, v_runs, v_keys, array['event'], v_ids, v_data);
   end loop;
   return v_total;
 end $$;
@@ -121,7 +121,7 @@ begin
   ) first;
   select * into v_event from stepwell.events
   where ws = p_ws and id = v_fanout.event_id and received_at = v_fanout.received_at;
-  woken := stepwell.take_waits(p_ws, v_woken, coalesce(v_runs, '{}'), coalesce(v_keys, '{}'), false,
+  woken := stepwell.take_waits(p_ws, v_woken, coalesce(v_runs, '{}'), coalesce(v_keys, '{}'), array['event', 'cancel'],
     array_fill(v_fanout.event_id, array[coalesce(cardinality(v_runs), 0)]),
     array_fill(stepwell.event_json(v_event.wire_id, v_event.name, v_event.data, v_event.ts), array[coalesce(cardinality(v_runs), 0)]));
 end $$;

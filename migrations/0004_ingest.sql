@@ -10,7 +10,7 @@ create function stepwell.ingest(
   p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
   p_key_event int[], p_key_hash uuid[],
   p_run_id uuid[], p_run_event int[], p_run_function text[],
-  p_max_wakes int, p_worker uuid, p_token bigint, p_leases int,
+  p_max_wakes int, p_worker uuid, p_token bigint, p_leases int, p_extra text,
   out stale boolean, out known_event int[], out known_runs text[], out now_ms double precision
 ) language plpgsql
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
@@ -34,7 +34,7 @@ begin
   end if;
   now_ms := extract(epoch from stepwell.accept_events(p_ws, v_fresh,
     p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data,
-    p_key_event, p_key_hash, p_run_id, p_run_event, p_run_function, p_max_wakes, p_worker, p_token, p_leases)) * 1000;
+    p_key_event, p_key_hash, p_run_id, p_run_event, p_run_function, p_max_wakes, p_worker, p_token, p_leases, p_extra::json)) * 1000;
 end $$;
 
 -- Remembers the senders' own ids with the runs that their events will start. Returns, per event, whether it is new: its id
@@ -71,6 +71,10 @@ begin
   return v_fresh;
 end $$;
 
+-- p_extra, in ingest() and here: what few runs have, as JSON, null for nothing. `run` in it is the index of the event that
+-- starts the run `id`.
+--   watches [{run, id, key, kind, due_ms, event, hash}]  waits that may end it
+--   tags    [{run, id, tags}]                            what it is found by
 -- Stores the events of which p_fresh says so, starts their runs and gives them to open waits. The caller holds their names.
 -- Returns the instant at which they count as received.
 create function stepwell.accept_events(
@@ -78,7 +82,7 @@ create function stepwell.accept_events(
   p_event_id uuid[], p_event_wire_id text[], p_event_name text[], p_event_ts text[], p_event_data text[],
   p_key_event int[], p_key_hash uuid[],
   p_run_id uuid[], p_run_event int[], p_run_function text[],
-  p_max_wakes int, p_worker uuid, p_token bigint, p_leases int
+  p_max_wakes int, p_worker uuid, p_token bigint, p_leases int, p_extra json
 ) returns timestamptz
 language plpgsql as $$
 declare
@@ -106,6 +110,14 @@ begin
   select p_ws, id, v_now, case when i <= p_leases then p_worker end, case when i <= p_leases then p_token end,
     case when i <= p_leases then v_now end
   from started;
+
+  if p_extra is not null then
+    perform stepwell.open_watches(p_ws, v_now, p_fresh, p_extra->'watches');
+    perform stepwell.set_tags(p_ws, id, tags) from json_to_recordset(p_extra->'tags') as t(run int, id uuid, tags json) where p_fresh[run];
+    update stepwell.runs set tags = t.tags::text
+    from json_to_recordset(p_extra->'tags') as t(run int, id uuid, tags json)
+    where runs.ws = p_ws and runs.id = t.id and p_fresh[t.run];
+  end if;
 
   if cardinality(p_key_hash) > 0 then
     insert into stepwell.event_keys (ws, hash, received_at, event_id)

@@ -20,7 +20,7 @@ language sql as $$
   insert into stepwell.journal as j (ws, run_id, generation, seq, turn, at, type, key, settles, event_id, data)
   select p_ws, run_id, generation,
     first_seq + row_number() over (partition by run_id order by arrived_at, ord)::int - 1,
-    turn, clock_timestamp(), type, key, type <> 'step_due', event_id, data
+    turn, clock_timestamp(), type, nullif(key, stepwell.cancel_key()), type not in ('step_due', 'cancel_requested'), event_id, data
   from live
   returning j.run_id, j.seq, j.at, j.type, j.key, j.data
 $$;
@@ -31,7 +31,8 @@ $$;
 -- what has been taken is dead and in the way until vacuum comes, and it cannot come while a snapshot is open.
 create function stepwell.claim(p_ws int, p_limit int, p_worker uuid, p_token bigint, p_from_ms double precision)
 returns table (
-  run_id uuid, function text, generation int, turn int, trouble text, version bigint, now_ms double precision,
+  run_id uuid, function text, generation int, turn int, trouble text, parent_id uuid, parent_key text, parent_generation int,
+  wants_undo boolean, status text, tags text, created_at timestamptz, version bigint, now_ms double precision,
   ready_at timestamptz, seq int, entry_turn int, at timestamptz, type text, key text, saw int, data text
 )
 language plpgsql
@@ -72,7 +73,8 @@ begin
   v_version := (select w.version from stepwell.workspaces w where w.ws = p_ws);
   v_now_ms := extract(epoch from clock_timestamp()) * 1000;
   return query
-    select r.id, r.function, r.generation, r.turns_settled + 1, r.trouble, v_version, v_now_ms,
+    select r.id, r.function, r.generation, r.turns_settled + 1, r.trouble, r.parent_id, r.parent_key, r.parent_generation,
+      r.wants_undo, r.status, r.tags, r.created_at, v_version, v_now_ms,
       q.ready_at, j.seq, j.turn, j.at, j.type, j.key, j.saw, j.data
     from unnest(v_runs) as claimed(id)
     cross join lateral (select * from stepwell.queue where ws = p_ws and queue.run_id = claimed.id offset 0) q
@@ -116,7 +118,7 @@ begin
     ) due;
     if v_runs is not null then
       perform stepwell.wake(p_ws, v_runs);
-      fired := stepwell.take_waits(p_ws, v_runs, v_runs, v_keys, true,
+      fired := stepwell.take_waits(p_ws, v_runs, v_runs, v_keys, null,
         array_fill(null::uuid, array[cardinality(v_runs)]), array_fill(null::text, array[cardinality(v_runs)]));
     end if;
   end if;

@@ -9,6 +9,14 @@
 --         'done'     the run has ended
 -- p_event_, p_key_, p_start_: the events that these runs send, as ingest() takes them, with p_version; p_sent_run and
 -- p_sent_event (parallel) say which run sends which event.
+-- p_extra: what few batches bring, as JSON, null for nothing. `run` in it is an index into the runs, from 1:
+--   parents [{run, parent, key, generation, type, data}]   ends that resume a parent; entries of that type for its inbox
+--   starts  [{run, id, function, event, key, cancelled_with}] children to start; their parent is the run
+--   watches [{run, id, key, kind, due_ms, event, hash}]     waits that may end a run; `id` of a run that this batch starts
+--   said    [{run, undo, status, tags}]                    what runs say of themselves
+--   next    [{run, event}]                                 events that next generations start with
+--   sent    {watches, tags}                                what accept_events() wants about runs that sent events start
+--   follow  [{run, id, function, head, tail}]              runs that follow an end; head || first event || tail is their event
 -- Returns, per run, one row (entry_seq null): status ok, requeued (runnable again now) or stale; next_seq the seq of the
 -- first entry that was asked for here; and one row per entry that was delivered from the inbox. No rows at all: there are
 -- events, and the caller's idea of the workspace is older than the workspace. Nothing is written; reload and call again.
@@ -23,13 +31,15 @@ create function stepwell.advance(
   p_wait_run int[], p_wait_key text[], p_wait_kind text[], p_wait_due timestamptz[], p_wait_event text[], p_wait_hash uuid[],
   p_version bigint, p_sent_run int[], p_sent_event int[],
   p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
-  p_key_event int[], p_key_hash uuid[], p_start_id uuid[], p_start_event int[], p_start_function text[], p_max_wakes int
+  p_key_event int[], p_key_hash uuid[], p_start_id uuid[], p_start_event int[], p_start_function text[], p_max_wakes int,
+  p_extra text
 ) returns table (run int, status text, next_seq int, now timestamptz, entry_seq int, entry_type text, entry_key text, entry_data text)
 language plpgsql
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
 as $$
 #variable_conflict use_column
 declare
+  v_extra json := p_extra::json;
   v_now timestamptz;
   v_ok boolean[];
   v_again boolean[];
@@ -40,17 +50,30 @@ declare
   v_matched int;
   v_late boolean := false;
   v_fresh boolean[];
-  v_made uuid[];
+  v_targets uuid[] := '{}';
+  v_wakes_later boolean := false;
+  v_made uuid[] := '{}';
 begin
   if cardinality(p_wait_hash) > 0 or cardinality(p_event_id) > 0 then
-    perform stepwell.lock_names(p_ws, p_event_name, array(select e from unnest(p_wait_event) e where e is not null));
+    perform stepwell.lock_names(p_ws, p_event_name,
+      array(select event from unnest(p_wait_event, p_wait_kind) as w(event, kind) where kind = 'event'));
   end if;
   if cardinality(p_event_id) > 0 then
     if not exists (select from stepwell.workspaces w where w.ws = p_ws and w.version = p_version) then
       return;
     end if;
     v_fresh := stepwell.claim_event_ids(p_ws, p_event_wire_id, p_event_own, p_start_id, p_start_event);
-    v_made := stepwell.lock_with_targets(p_ws, p_run_id, p_key_hash, p_max_wakes);
+    v_targets := array(select run_id from stepwell.waits where ws = p_ws and hash = any(p_key_hash) limit p_max_wakes + 1);
+    v_wakes_later := cardinality(v_targets) > p_max_wakes;
+    if v_wakes_later then
+      v_targets := '{}';
+    end if;
+  end if;
+  if v_extra is not null then
+    v_targets := v_targets || array(select parent from json_to_recordset(v_extra->'parents') as x(parent uuid));
+  end if;
+  if cardinality(v_targets) > 0 then
+    v_made := stepwell.lock_with_targets(p_ws, p_run_id, v_targets);
   end if;
 
   -- The fence. Rows are locked in order of run id, before anything is read that depends on them.
@@ -69,6 +92,13 @@ begin
   left join locked l on l.run_id = r.id;
   v_now := clock_timestamp();
   v_before := array_fill(0, array[cardinality(p_run_id)]);
+
+  -- Parents in this very batch are to see it now.
+  if v_extra is not null and stepwell.tell_parents(p_ws, v_now, v_ok, v_extra->'parents') > 0 then
+    select array_agg(coalesce(q.again, false) order by r.i) into v_again
+    from unnest(p_run_id) with ordinality as r(id, i)
+    left join lateral (select again from stepwell.queue where ws = p_ws and run_id = r.id offset 0) q on true;
+  end if;
 
   -- What arrived comes before what this report brings.
   if 'running' = any(p_run_step) and true = any(v_again) then
@@ -113,6 +143,9 @@ begin
     on conflict (ws, run_id, key) do update set due_at = excluded.due_at, opened_at = excluded.opened_at;
     if cardinality(array_remove(p_wait_hash, null)) > 0 then
       v_matched := stepwell.look_back(p_ws, p_run_id, v_ok, p_wait_run, p_wait_key, p_wait_hash);
+      if 'signal' = any(p_wait_kind) then
+        v_matched := v_matched + stepwell.receive_buffered(p_ws, p_run_id, v_ok, p_wait_run, p_wait_key, p_wait_kind, p_wait_hash);
+      end if;
       if v_matched > 0 then
         v_late := true;
         select array_agg(coalesce(q.again, false) order by r.i) into v_again
@@ -145,20 +178,37 @@ begin
     end if;
   end if;
 
+  if v_extra is not null then
+    perform stepwell.follow_ends(p_ws, v_now, v_ok, p_run_id, v_extra->'follow');
+    perform stepwell.start_children(p_ws, v_now, v_ok, p_run_id, p_run_generation, v_extra->'starts');
+    perform stepwell.note_said(p_ws, v_ok, p_run_id, v_extra->'said');
+  end if;
+
   perform stepwell.settle(p_ws, v_now, v_ok, v_again, v_claimed, p_run_id, p_run_generation, p_run_turn, p_run_step,
     p_run_trouble, p_run_resend_ms, p_run_clear, p_run_state, p_run_attempts, p_run_output, p_run_error,
     p_run_outcome, p_run_ready, p_run_sent, p_run_first_byte, p_run_ended, p_run_replay);
 
+  if v_extra is not null then
+    perform stepwell.begin_generations(p_ws, v_now, v_ok, p_run_id, p_run_generation, v_extra->'next');
+    perform stepwell.open_watches(p_ws, v_now, v_ok, v_extra->'watches');
+  end if;
   if v_fresh is not null then
-    perform stepwell.send_events(p_ws, v_ok, v_fresh, v_made, p_sent_run, p_sent_event,
+    perform stepwell.send_events(p_ws, v_ok, v_fresh, v_wakes_later, v_extra->'sent', p_sent_run, p_sent_event,
       p_event_id, p_event_wire_id, p_event_own, p_event_name, p_event_ts, p_event_data,
       p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, p_max_wakes);
+  end if;
+
+  -- rows that were made for nothing: a lease was not valid, or somebody else took the wait before the lock
+  if cardinality(v_made) > 0 then
+    delete from stepwell.queue q
+    where q.ws = p_ws and q.run_id = any(v_made) and q.owner is null
+      and not exists (select from stepwell.inbox i where i.ws = p_ws and i.run_id = q.run_id);
   end if;
 
   for v_i in 1..cardinality(p_run_id) loop
     run := v_i;
     status := case when not v_ok[v_i] then 'stale'
-      when p_run_step[v_i] = 'continue' or (p_run_step[v_i] = 'waiting' and v_again[v_i]) then 'requeued'
+      when p_run_step[v_i] in ('continue', 'next_generation') or (p_run_step[v_i] = 'waiting' and v_again[v_i]) then 'requeued'
       else 'ok' end;
     next_seq := p_run_seq[v_i] + v_before[v_i];
     now := v_now;
@@ -170,25 +220,18 @@ begin
   end loop;
 end $$;
 
--- Locks the queue rows of runs that send events together with those of the runs that the events will wake, in one order:
--- whoever holds some rows and then wants others waits, sooner or later, for somebody who does the same. Returns the rows
--- that it made for runs that were parked; null, and nothing locked, when there are too many to wake.
-create function stepwell.lock_with_targets(p_ws int, p_run_id uuid[], p_key_hash uuid[], p_max_wakes int) returns uuid[]
+-- Locks the queue rows of runs that send events, or end, together with those of the runs that this will wake, in one order:
+-- whoever holds some rows and then wants others waits, sooner or later, for somebody who does the same. Returns the runs
+-- that were parked: their rows were made here.
+create function stepwell.lock_with_targets(p_ws int, p_run_id uuid[], p_targets uuid[]) returns uuid[]
 language plpgsql as $$
 declare
-  v_targets uuid[];
   v_run uuid;
   v_found boolean;
   v_made uuid[] := '{}';
 begin
-  v_targets := array(select run_id from stepwell.waits where ws = p_ws and hash = any(p_key_hash) limit p_max_wakes + 1);
-  if cardinality(v_targets) > p_max_wakes then
-    return null;
-  elsif cardinality(v_targets) = 0 then
-    return v_made;
-  end if;
-  for v_run in select distinct r from unnest(p_run_id || v_targets) r order by r loop
-    if v_run = any(v_targets) then
+  for v_run in select distinct r from unnest(p_run_id || p_targets) r order by r loop
+    if v_run = any(p_targets) then
       insert into stepwell.queue (ws, run_id, ready_at) values (p_ws, v_run, clock_timestamp())
       on conflict (ws, run_id) do update set again = true
       returning again into v_found;
@@ -204,7 +247,7 @@ end $$;
 
 -- Accepts the events of the runs whose lease was valid, each event once, however many of the runs send it.
 create function stepwell.send_events(
-  p_ws int, p_ok boolean[], p_fresh boolean[], p_made uuid[], p_sent_run int[], p_sent_event int[],
+  p_ws int, p_ok boolean[], p_fresh boolean[], p_wakes_later boolean, p_extra json, p_sent_run int[], p_sent_event int[],
   p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
   p_key_event int[], p_key_hash uuid[], p_start_id uuid[], p_start_event int[], p_start_function text[], p_max_wakes int
 ) returns void
@@ -224,11 +267,5 @@ begin
   end if;
   perform stepwell.accept_events(p_ws, array(select f and s from unnest(p_fresh, v_sent) with ordinality as t(f, s, i) order by i),
     p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data,
-    p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, case when p_made is null then 0 else p_max_wakes end, null, null, 0);
-  -- rows that were made for nothing: the sender's lease was not valid, or another event took the wait before the lock
-  if cardinality(p_made) > 0 then
-    delete from stepwell.queue q
-    where q.ws = p_ws and q.run_id = any(p_made) and q.owner is null
-      and not exists (select from stepwell.inbox i where i.ws = p_ws and i.run_id = q.run_id);
-  end if;
+    p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, case when p_wakes_later then 0 else p_max_wakes end, null, null, 0, p_extra);
 end $$;

@@ -20,7 +20,7 @@ declare
 begin
   select
     array_agg(id) filter (where step = 'done' or step = 'trouble' or (step = 'waiting' and not again)),
-    array_agg(id) filter (where step = 'continue' or (step = 'waiting' and again)),
+    array_agg(id) filter (where step in ('continue', 'next_generation') or (step = 'waiting' and again)),
     array_agg(id) filter (where step = 'done'),
     array_agg(id) filter (where step in ('continue', 'waiting')),
     array_agg(id) filter (where clear and step <> 'trouble')
@@ -61,19 +61,32 @@ begin
     -- one statement for all of it: each costs more than the rows of a small batch
     with ended as (
       delete from stepwell.runs where ws = p_ws and id = any(v_done)
-      returning id, function, generation, created_at
+      returning id, function, generation, created_at, parent_id, status, tags
     ), closed as (
       delete from stepwell.waits where ws = p_ws and run_id = any(v_done)
     ), emptied as (
       delete from stepwell.inbox where ws = p_ws and run_id = any(v_done)
+    ), unread as (
+      delete from stepwell.signals where ws = p_ws and run_id = any(v_done)
+    ), had as (
+      delete from stepwell.taken_events where ws = p_ws and run_id = any(v_done)
     ), left_queue as (
       delete from stepwell.queue where ws = p_ws and run_id = any(v_leave)
     )
-    insert into stepwell.runs_done (ws, id, function, generation, state, attempts, created_at, finished_at, output, error)
-    select p_ws, r.id, r.function, r.generation, t.state, t.attempts, r.created_at, p_now, t.output, t.error
+    insert into stepwell.runs_done (
+      ws, id, function, generation, state, attempts, created_at, finished_at, output, error, parent_id, status, tags)
+    select p_ws, r.id, r.function, r.generation, t.state, t.attempts, r.created_at, p_now, t.output, t.error,
+      r.parent_id, r.status, r.tags
     from ended r
     join unnest(p_run_id, p_ok, p_run_state, p_run_attempts, p_run_output, p_run_error) as t(id, ok, state, attempts, output, error)
       on t.id = r.id and t.ok;
+    if 'cancelled' = any(p_run_state) then
+      insert into stepwell.cancelled_parents (ws, run_id)
+      select p_ws, id from unnest(p_run_id, p_ok, p_run_state) as t(id, ok, state)
+      where ok and state = 'cancelled'
+        and exists (select from stepwell.runs r where r.ws = p_ws and r.parent_id = t.id and r.cancelled_with_parent)
+      on conflict do nothing;
+    end if;
   elsif v_leave is not null then
     delete from stepwell.queue where ws = p_ws and run_id = any(v_leave);
   end if;

@@ -13,7 +13,7 @@ begin
 end $$;
 
 -- Replaces a workspace's url and functions, and lets runs that wait for the app try again at once.
-create function stepwell.save_app(p_ws int, p_url text, p_ids text[], p_triggers text[]) returns void
+create function stepwell.save_app(p_ws int, p_url text, p_ids text[], p_triggers text[], p_options text[]) returns void
 language plpgsql
 set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
 as $$
@@ -21,9 +21,9 @@ begin
   -- locks the workspace, so that two syncs do not mix
   update stepwell.workspaces set url = p_url, version = version + 1 where ws = p_ws;
   delete from stepwell.functions where ws = p_ws and not id = any(p_ids);
-  insert into stepwell.functions (ws, id, triggers)
-  select p_ws, id, triggers from unnest(p_ids, p_triggers) as f(id, triggers)
-  on conflict (ws, id) do update set triggers = excluded.triggers, synced_at = now();
+  insert into stepwell.functions (ws, id, triggers, options)
+  select p_ws, id, triggers, options from unnest(p_ids, p_triggers, p_options) as f(id, triggers, options)
+  on conflict (ws, id) do update set triggers = excluded.triggers, options = excluded.options, synced_at = now();
   -- served by waits_resend; skip locked: whoever holds such a wait is taking it or renewing it, and may wait for another
   update stepwell.waits set due_at = clock_timestamp()
   where ws = p_ws and key = '' and run_id = any(array(

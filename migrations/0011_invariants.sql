@@ -8,7 +8,8 @@ language sql stable as $$
   select 'a live run has a reason to exist', r.ws, r.id, r.function
   from stepwell.runs r
   where not exists (select from stepwell.queue q where q.ws = r.ws and q.run_id = r.id)
-    and not exists (select from stepwell.waits w where w.ws = r.ws and w.run_id = r.id)
+    and not exists (
+      select from stepwell.waits w where w.ws = r.ws and w.run_id = r.id and w.kind not in ('cancel', 'deadline'))
   union all
   select 'what has arrived wakes its run', i.ws, i.run_id, i.key
   from stepwell.inbox i
@@ -25,11 +26,35 @@ language sql stable as $$
   join stepwell.runs r on r.ws = w.ws and r.id = w.run_id
   where w.kind = 'event' and exists (
     select from stepwell.event_keys k
-    where k.ws = w.ws and k.hash = w.hash and k.received_at >= r.created_at
+    where k.ws = w.ws and k.hash = w.hash and k.received_at >= coalesce(r.looks_back_to, r.created_at)
       and not stepwell.has_event(k.ws, r.id, k.event_id)
       and not exists (
         select from stepwell.fanouts f
         where f.ws = k.ws and f.hash = k.hash and f.received_at = k.received_at and f.event_id = k.event_id))
+  union all
+  select 'a message and a wait for it do not stand side by side', s.ws, s.run_id, s.id::text
+  from stepwell.signals s
+  where exists (select from stepwell.waits w where w.ws = s.ws and w.run_id = s.run_id and w.hash = s.hash)
+  union all
+  select 'no message outlives its run', s.ws, s.run_id, s.id::text
+  from stepwell.signals s
+  where not exists (select from stepwell.runs r where r.ws = s.ws and r.id = s.run_id)
+  union all
+  select 'who waits for a child has one', w.ws, w.run_id, w.key
+  from stepwell.waits w
+  where w.kind = 'child' and not exists (
+    select from stepwell.runs r
+    where r.ws = w.ws and r.parent_id = w.run_id and r.parent_key = w.key and r.parent_generation = w.generation)
+  union all
+  select 'what a run waits for is of its generation', w.ws, w.run_id, w.key
+  from stepwell.waits w
+  join stepwell.runs r on r.ws = w.ws and r.id = w.run_id
+  where w.generation <> r.generation
+  union all
+  select 'the tags of a live run are found', r.ws, r.id, r.tags
+  from stepwell.runs r
+  where coalesce(r.tags, '{}')::jsonb <> coalesce(
+    (select jsonb_object_agg(t.name, t.value) from stepwell.run_tags t where t.ws = r.ws and t.run_id = r.id), '{}')
   union all
   select 'nothing is queued for a run that is not there', q.ws, q.run_id, ''
   from stepwell.queue q

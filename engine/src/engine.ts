@@ -6,7 +6,15 @@ import { createUuid7, type RunView } from '@stepwell/protocol'
 import { createCallApp } from './call/call-app.ts'
 import type { RunId, WorkerId, WorkspaceId } from './core/ids.ts'
 import type { Log } from './log.ts'
-import { startFanouts, startHeartbeat, startReaper, startStatistics, startTimers, startUpkeep } from './loops/clocks.ts'
+import {
+  startCancellations,
+  startFanouts,
+  startHeartbeat,
+  startReaper,
+  startStatistics,
+  startTimers,
+  startUpkeep,
+} from './loops/clocks.ts'
 import { startSignals } from './loops/signals.ts'
 import { startWorker, type Worker } from './loops/worker.ts'
 import { type Connection, closePools, openPools, type Pools } from './store/db.ts'
@@ -14,6 +22,7 @@ import { findRunnable, forgetOtherWorkers, heartbeat, release } from './store/qu
 import { listWorkspaces } from './store/workspaces.ts'
 import { type AdvanceDeps, createAdvanceRun } from './usecases/advance-runs.ts'
 import { awaitRun, endedRun, RunEnds } from './usecases/await-run.ts'
+import { type CancelRun, createCancelRun } from './usecases/cancel-run.ts'
 import { Catalogs } from './usecases/catalogs.ts'
 import { claimRuns } from './usecases/claim-runs.ts'
 import { DatabaseClock } from './usecases/database-clock.ts'
@@ -22,6 +31,7 @@ import { HeldRuns } from './usecases/held-runs.ts'
 import { LowWater } from './usecases/low-water.ts'
 import { runTurn } from './usecases/run-turn.ts'
 import { createSendEvents, type SendEvents } from './usecases/send-events.ts'
+import { createSendMessage, type SendMessage } from './usecases/send-message.ts'
 import { type SyncAppDeps, syncApp } from './usecases/sync-app.ts'
 import { type TakeReportsDeps, takeReports } from './usecases/take-reports.ts'
 
@@ -46,6 +56,8 @@ export interface EngineOptions {
 
 export interface Engine {
   sendEvents: SendEvents
+  sendMessage: SendMessage
+  cancelRun: CancelRun
   takeReports: (
     ...args: Parameters<typeof takeReports> extends [TakeReportsDeps, ...infer Rest] ? Rest : never
   ) => ReturnType<typeof takeReports>
@@ -131,6 +143,8 @@ export function createEngine(options: EngineOptions): Engine {
       options.onSettled?.(run, settle, endedAtMs)
     },
   })
+  const sendMessage = createSendMessage({ sql: pools.write, newUuid, nowMs, wake })
+  const cancelRun = createCancelRun({ sql: pools.upkeep, wake })
   const reports: TakeReportsDeps = { sql: pools.read, held, worker: workerId, advanceRun, isDraining: () => isDraining }
   const claims = { sql: pools.claim, catalogs, held, worker: workerId, marks: claimMarks, nowMs }
   const turns = {
@@ -145,6 +159,8 @@ export function createEngine(options: EngineOptions): Engine {
 
   return {
     sendEvents,
+    sendMessage,
+    cancelRun,
     takeReports: (catalog, batch) => takeReports(reports, catalog, batch),
     syncApp: (catalog, request, how) =>
       syncApp({ sql: pools.upkeep, catalogs, callApp, wakeTimers: ws => wakeAt(ws, nowMs()) }, catalog, request, how),
@@ -182,6 +198,7 @@ export function createEngine(options: EngineOptions): Engine {
         }),
         startReaper({ ...deps, wake: wakeFreed, leaseMs: settings.leaseMs }),
         startFanouts(deps),
+        startCancellations(deps),
         startStatistics(deps),
         startUpkeep({ ...deps, workspaces: () => listWorkspaces(pools.upkeep) }),
       ]

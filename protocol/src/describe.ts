@@ -16,7 +16,17 @@ export interface Description {
 export interface FunctionDescription {
   /** 1 to 128 of letters, digits, `.`, `_` and `-`. Unique in the app. */
   id: string
+  /** Empty for one that only other functions start. */
   triggers: Trigger[]
+  /** A run that takes longer is cancelled. `startMs`: until its first turn; `finishMs`: until its end. */
+  timeouts?: { startMs?: number; finishMs?: number }
+  /** Events that cancel a run. `match`: path in that event -> path in the event that started the run; the values must be equal. */
+  cancelOn?: { event: string; match?: { [path: string]: string } }[]
+  /** Functions of this app that are started when a run has failed, or was cancelled. */
+  onFailure?: string
+  onCancel?: string
+  /** Tags that a run starts with: name -> path into the event that started it. */
+  tags?: { [name: string]: string }
 }
 
 /** What starts a function. */

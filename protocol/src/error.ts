@@ -62,6 +62,13 @@ export const ERROR_CODES = [
   'value_not_json',
   'event_data_invalid',
   'step_output_too_large',
+  'child_timed_out',
+  'poll_timed_out',
+  'status_too_large',
+  'tags_invalid',
+  'run_cancelled',
+  'run_ended',
+  'too_many_signals',
   'too_many_steps',
   'journal_too_large',
 ] as const

@@ -43,7 +43,46 @@ export interface EntryBody {
   wait_expired: { key: string }
   /** The events are stored and what they start is started, in the transaction that recorded this. */
   events_sent: Asked & { data: { ids: string[] } }
+  signal_awaited: Asked & { data: { signal: string; expiresAt?: string } }
+  /** `data` has the shape of an event: the message's id, its name, what it carries, and when it was received. */
+  signal_received: { key: string; data: Event }
+  signal_expired: { key: string }
+  /** `run` is the child's id. */
+  child_started: Asked & { data: { run: string; function: string; expiresAt?: string } }
+  /** `data` is the child's output; absent when it returned undefined. */
+  child_completed: { key: string; data?: Json }
+  /** The child has failed or was cancelled, or could not be started. */
+  child_failed: { key: string; data: { error: WireError } }
+  child_expired: { key: string }
+  /** Started, and nobody waits for it. */
+  child_detached: Asked & { data: { run: string; function: string } }
+  /** Somebody wants the run to end. The handler goes no further; what is to be undone is undone. */
+  cancel_requested: { data: CancelReason }
 }
+
+/** Why a run is cancelled, for people and for `onCancel`. */
+export interface CancelReason {
+  /** `requested` by somebody, by an `event` (cancelOn), with its `parent`, or because it took too long to start or to finish. */
+  by: 'request' | 'event' | 'parent' | 'start_timeout' | 'finish_timeout'
+  /** What was said, or what happened. */
+  message: string
+}
+
+/** Entries that settle their key: at most one per key, and it never changes. */
+export const SETTLING_TYPES = [
+  'step_completed',
+  'step_failed',
+  'sleep_completed',
+  'wait_matched',
+  'wait_expired',
+  'events_sent',
+  'signal_received',
+  'signal_expired',
+  'child_completed',
+  'child_failed',
+  'child_expired',
+  'child_detached',
+] as const satisfies readonly EntryType[]
 
 /** Paths into an event's data (from the event's root when they start with `event.`), and the scalar each must equal. */
 export interface Match {

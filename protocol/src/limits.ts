@@ -9,6 +9,16 @@ export const LIMITS = {
   stepOutputBytes: 1 * MiB + 4 * KiB,
   /** All entries of one generation. */
   journalBytes: 32 * MiB,
+  /** Messages to one run that nobody has received. */
+  signalsPerRun: 10_000,
+  /** The custom status of a run. */
+  statusBytes: 16 * KiB,
+  tagsPerRun: 20,
+  tagNameChars: 64,
+  tagValueChars: 256,
+  cancelMessageChars: 1_024,
+  /** Rules of one function in `cancelOn`. */
+  cancelRules: 10,
   /** Keys in one generation. */
   stepsPerRun: 10_000,
   eventBytes: 1 * MiB,

@@ -4,7 +4,10 @@ import type { Asked, Match } from './journal.ts'
 import type { Json } from './json.ts'
 
 /** What an app asks for. Keyed by name, never by position; a key that the journal knows already is not recorded again. */
-export type Op = StepOp | SleepOp | WaitOp | SendOp | FinishOp | FailOp
+export type Op = StepOp | SleepOp | WaitOp | SendOp | ReceiveOp | InvokeOp | EndOp
+
+/** What ends a run, or its generation. Always the last op of its report. */
+export type EndOp = FinishOp | FailOp | CancelledOp | ContinueAsNewOp
 
 /** One execution of a step: its output, or its error and what should follow. */
 export interface StepOp extends Asked {
@@ -20,6 +23,8 @@ export interface StepOp extends Asked {
   /** From the arrival of the turn to the start of the body, and how long the body took: monotonic, in milliseconds. */
   startedMs?: number
   durationMs?: number
+  /** The app has something to do about this step when the run is cancelled: it gets a turn for that. */
+  undo?: true
 }
 
 /** Exponential with jitter: attempt n waits `minDelayMs * 2^(n-1)`, at most `maxDelayMs`, times 0.5 to 1. */
@@ -53,6 +58,27 @@ export interface SendOp extends Asked {
   events: NewEvent[]
 }
 
+/** The next message to this run under that name: the oldest that nobody has received, or one that comes. */
+export interface ReceiveOp extends Asked {
+  op: 'receive'
+  signal: string
+  timeoutMs?: number
+}
+
+/** A child run: another function of the same workspace, started with `data`. */
+export interface InvokeOp extends Asked {
+  op: 'invoke'
+  function: string
+  /** What the child's event carries; `{}` when absent. */
+  data?: Json
+  /** How long to wait for its end. The child goes on after that. */
+  timeoutMs?: number
+  /** What becomes of the child when this run is cancelled; `cancel` when absent. */
+  onCancel?: 'cancel' | 'abandon'
+  /** Start it and do not wait: the key is settled with the child's id. */
+  detached?: true
+}
+
 /** The handler returned. `output` is absent for undefined. */
 export interface FinishOp {
   op: 'finish'
@@ -63,4 +89,21 @@ export interface FinishOp {
 export interface FailOp {
   op: 'fail'
   error: WireError
+}
+
+/** The run was asked to be cancelled, and what the app had to do about that is done. */
+export interface CancelledOp {
+  op: 'cancelled'
+}
+
+/** The handler wants to go on as a new generation of the same run: a fresh journal, started with `input`. */
+export interface ContinueAsNewOp {
+  op: 'continue_as_new'
+  /** The data of the event that the next generation starts with; `{}` when absent. */
+  input?: Json
+}
+
+/** Whether an op ends its generation. */
+export function isEndOp(op: Op): op is EndOp {
+  return !('key' in op)
 }

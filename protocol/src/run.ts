@@ -1,6 +1,7 @@
 import type { WireError } from './error.ts'
 import type { Entry } from './journal.ts'
 import type { Json } from './json.ts'
+import type { Tags } from './turn.ts'
 
 /** A run's states, everywhere. What a waiting run waits for is said in words by `waitingFor`. */
 export const RUN_STATES = ['queued', 'running', 'waiting', 'paused', 'completed', 'failed', 'cancelled'] as const
@@ -24,11 +25,29 @@ export interface RunView {
   error: WireError | null
   /** One sentence per open wait, or about the app when it does not answer; null when the run waits for nothing. */
   waitingFor: string | null
+  /** What the handler said of itself last (`step.setStatus`); null when it said nothing. */
+  status: Json
+  /** Names and values by which the run is found. */
+  tags: Tags
+  /** The run that invoked it; null when an event did. */
+  parent: string | null
   /** How many executions of steps are recorded, failed ones included. */
   attempts: number
   generation: number
   createdAt: string
   finishedAt: string | null
+}
+
+/** What becomes of a message to a run. */
+export interface SignalAnswer {
+  /** The message's id. One that is sent again under its id is the same message. */
+  id: string
+}
+
+/** `POST /v1/runs/{id}/cancel`: the run as it was when that was recorded. It ends as soon as what is to be undone is. */
+export interface CancelAnswer {
+  run: string
+  state: RunState
 }
 
 /** `GET /v1/runs`: newest first; `next` is the cursor of the next page. */

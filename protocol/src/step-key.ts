@@ -23,8 +23,14 @@ export function checkStepId(id: unknown): string | null {
   if (/#[0-9]+$/.test(id)) {
     return `The step id ${quote(id)} ends in "#" and digits, which is how repeated uses of an id are numbered. Use the plain id again: it is numbered for you.`
   }
+  if (id.startsWith(UNDO_PREFIX)) {
+    return `The step id ${quote(id)} begins with "${UNDO_PREFIX}", which is how the undos of steps are recorded. Choose another name.`
+  }
   return null
 }
+
+/** The key of the step that undoes another: this and the other's key. */
+export const UNDO_PREFIX = 'undo:'
 
 function quote(id: string): string {
   return JSON.stringify(id.length > 60 ? `${id.slice(0, 60)}…` : id)

@@ -1,5 +1,6 @@
 import type { WireError } from './error.ts'
 import type { Entry } from './journal.ts'
+import type { Json } from './json.ts'
 import type { Op } from './op.ts'
 
 /** Engine to app: one dispatch of a run, from claim to settled. */
@@ -19,6 +20,15 @@ export interface Turn {
   reportUrl: string
   /** The whole journal so far, in order. */
   journal: Entry[]
+  /** The status that is recorded, as `Report.status` set it last; absent for none. */
+  status?: Json
+  /** The tags that are recorded; absent for none. */
+  tags?: Tags
+}
+
+/** Names and values by which runs are found. */
+export interface Tags {
+  [name: string]: string
 }
 
 /**
@@ -38,6 +48,10 @@ export interface Report {
   ops: Op[]
   /** With `refused`: why this code cannot take the turn. */
   error?: WireError
+  /** The run's custom status from now on, readable from outside; null takes it away. Recorded with the ops, or not at all. */
+  status?: Json
+  /** The run's tags from now on: these and no others. */
+  tags?: Tags
   /** How long the app took to rebuild its state from the journal, in milliseconds. */
   replayMs?: number
 }
@@ -46,7 +60,7 @@ export interface Report {
  * - `running`: more reports of this turn follow: the state of every report in a `ReportBatch`, and of no response.
  * - `continue`: the turn is over and the next one should follow at once.
  * - `waiting`: the turn is over; every branch of the handler waits for something that the journal knows to be open.
- * - `done`: the turn is over and its last op is `finish` or `fail`.
+ * - `done`: the turn is over and its last op is an `EndOp`.
  * - `refused`: this code cannot take this journal. Nothing is recorded; the turn is sent again later.
  */
 export type ReportState = 'running' | 'continue' | 'waiting' | 'done' | 'refused'

@@ -7,8 +7,8 @@ import type { WireError } from '../src/index.ts'
 import { checkStepId, type Entry, type Event, type Json, type Op, type ReportState, stepKey } from '../src/index.ts'
 import { type AskStatement, type Program, type RunStatement, runProgram } from './replay-program.ts'
 
-type KeyedEntry = Exclude<Entry, { type: 'run_started' }>
-type KeyedOp = Exclude<Op, { op: 'finish' | 'fail' }>
+type KeyedEntry = Extract<Entry, { key: string }>
+type KeyedOp = Extract<Op, { op: 'step' | 'sleep' | 'wait' | 'send' }>
 
 interface Slot {
   key: string

@@ -1,5 +1,5 @@
 /** What a handler asks for through `step.*`: one ask per call, answered once by an entry of the journal. */
-import type { Entry, Match, RetryPolicy } from '@stepwell/protocol'
+import type { Entry, Match, RetryPolicy, SETTLING_TYPES } from '@stepwell/protocol'
 import type { StandardSchema } from './standard-schema.ts'
 import type { StepContext } from './step-body.ts'
 
@@ -8,13 +8,36 @@ export type StepBody = (context: StepContext) => unknown
 
 /** What is asked, by kind. A key belongs to one kind for the whole life of a run. */
 export type Wanted =
-  | { kind: 'step'; body: StepBody; retries: RetryPolicy }
+  | StepWanted
   /** `askedAtMs`: monotonic. The sleep counts from there, however long it takes until it is recorded. */
   | { kind: 'sleep'; ms: number; askedAtMs: number }
   | { kind: 'sleep'; until: string }
   | { kind: 'wait'; event: string; match: Match; timeoutMs: number | undefined; schema: StandardSchema | undefined }
   /** `eventsText` is the JSON text of the array: what is sent is what was passed at the time of the call. */
   | { kind: 'send'; eventsText: string }
+  | { kind: 'receive'; signal: string; timeoutMs: number | undefined }
+  | InvokeWanted
+
+/** A step with a body. `undo` runs when the run fails or is cancelled after the step has completed. */
+export interface StepWanted {
+  kind: 'step'
+  body: StepBody
+  retries: RetryPolicy
+  undo?: UndoBody | undefined
+}
+
+/** What takes the effect of a step back: it gets the step's recorded output. */
+export type UndoBody = (output: never, context: StepContext) => unknown
+
+/** Another function, to be started as a child. `dataText` is JSON, as it was at the time of the call. */
+export interface InvokeWanted {
+  kind: 'invoke'
+  function: string
+  dataText: string | undefined
+  timeoutMs: number | undefined
+  onCancel: 'cancel' | 'abandon'
+  isDetached: boolean
+}
 
 /** One call of `step.*`. */
 export interface Ask {
@@ -26,10 +49,7 @@ export interface Ask {
 }
 
 /** Entries that end the life of a key. At most one per key. */
-export type SettlingEntry = Extract<
-  Entry,
-  { type: 'step_completed' | 'step_failed' | 'sleep_completed' | 'wait_matched' | 'wait_expired' | 'events_sent' }
->
+export type SettlingEntry = Extract<Entry, { type: (typeof SETTLING_TYPES)[number] }>
 
 /** What the journal knows a key as: the op that was recorded under it. */
 export type Recorded =
@@ -37,9 +57,13 @@ export type Recorded =
   | { kind: 'sleep' }
   | { kind: 'wait'; event: string; match: Match }
   | { kind: 'send' }
+  | { kind: 'receive'; signal: string }
+  | { kind: 'invoke'; function: string }
 
 /** Shown where an ask is named in messages. */
 export function describeRecorded(recorded: Recorded): string {
+  if (recorded.kind === 'receive') return `${CALLS.receive} for "${recorded.signal}"`
+  if (recorded.kind === 'invoke') return `${CALLS.invoke} of "${recorded.function}"`
   if (recorded.kind !== 'wait') return CALLS[recorded.kind]
   return `${CALLS.wait} for "${recorded.event}" with match ${JSON.stringify(recorded.match)}`
 }
@@ -47,11 +71,20 @@ export function describeRecorded(recorded: Recorded): string {
 /** Whether a handler asks for the same thing as the journal has under this key. Arguments of sleeps are not compared. */
 export function isSameAsk(recorded: Recorded, wanted: Wanted): boolean {
   if (recorded.kind !== wanted.kind) return false
+  if (recorded.kind === 'receive' && wanted.kind === 'receive') return recorded.signal === wanted.signal
+  if (recorded.kind === 'invoke' && wanted.kind === 'invoke') return recorded.function === wanted.function
   if (recorded.kind !== 'wait' || wanted.kind !== 'wait') return true
   return recorded.event === wanted.event && isSameMatch(recorded.match, wanted.match)
 }
 
-const CALLS = { step: 'step.run', sleep: 'step.sleep', wait: 'step.waitForEvent', send: 'step.sendEvent' } as const
+const CALLS = {
+  step: 'step.run',
+  sleep: 'step.sleep',
+  wait: 'step.waitForEvent',
+  send: 'step.sendEvent',
+  receive: 'step.waitForSignal',
+  invoke: 'step.invoke',
+} as const
 
 function isSameMatch(a: Match, b: Match): boolean {
   const paths = Object.keys(a)

@@ -1,6 +1,7 @@
 /** Talks to the engine: sends events, announces functions, reads runs. */
 import { randomBytes } from 'node:crypto'
 import {
+  type CancelAnswer,
   createUuid7,
   type Duration,
   encodeId,
@@ -10,12 +11,14 @@ import {
   parseDuration,
   type RunView,
   type SendEventsAnswer,
+  type SignalAnswer,
   type SyncAnswer,
 } from '@stepwell/protocol'
 import { EngineApi } from './engine-api.ts'
 import { StepwellError } from './errors.ts'
 import type { EventMap, TypedNewEvent, UntypedEvents } from './event-types.ts'
 import type { DurableFunction } from './function.ts'
+import { toJsonText } from './json.ts'
 import type { SigningKey } from './keys.ts'
 import { toEventsText } from './new-events.ts'
 
@@ -123,7 +126,10 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
       const how = 'Pass { url: "http://localhost:3000/api/stepwell" }, or set STEPWELL_APP_URL.'
       throw new StepwellError('body_invalid', `${what}. ${how}`)
     }
-    const body = JSON.stringify({ url, functions: functions.map(({ id }) => id) })
+    const body = JSON.stringify({
+      url,
+      functions: functions.flatMap(one => [one, ...one.followers]).map(({ id }) => id),
+    })
     const untilMs = performance.now() + SYNC_PATIENCE_MS
     for (;;) {
       try {
@@ -133,6 +139,33 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
       }
       await sleep(SYNC_RETRY_MS)
     }
+  }
+
+  /**
+   * Sends a message to one run: it goes to a `step.waitForSignal` for that name, and is kept until there is one. When this
+   * returns, it is stored. One that is not answered is sent again under the same id, so that it arrives once.
+   * @returns the message's id
+   * @throws StepwellError `run_ended`, `run_not_found`, `too_many_signals`, `value_not_json`
+   */
+  async signal(runId: string, name: string, data?: unknown): Promise<{ id: string }> {
+    const id = encodeId('sig', this.#newUuid())
+    const dataText = toJsonText(data, 'The data of client.signal')
+    const head = JSON.stringify({ name, id }).slice(0, -1)
+    const body = `${head}${dataText === undefined ? '' : `,"data":${dataText}`}}`
+    const path = `/v1/runs/${encodeURIComponent(runId)}/signals`
+    return this.#api.request<SignalAnswer>('POST', path, { body, retryDelaysMs: SEND_RETRY_DELAYS_MS })
+  }
+
+  /**
+   * Asks a run to end as `cancelled`, and with it the children that it waits for. When this returns, that is recorded; the run
+   * ends as soon as what its steps said is to be undone is. Cancelling twice is cancelling once.
+   * @param options `reason`: shown with the run, and given to `onCancel`
+   * @throws StepwellError `run_ended` when it has completed or failed, `run_not_found`
+   */
+  async cancel(runId: string, options: { reason?: string } = {}): Promise<CancelAnswer> {
+    const path = `/v1/runs/${encodeURIComponent(runId)}/cancel`
+    const body = JSON.stringify(options)
+    return this.#api.request<CancelAnswer>('POST', path, { body, retryDelaysMs: SEND_RETRY_DELAYS_MS })
   }
 
   /**

@@ -185,7 +185,11 @@ function describe(functions: ReadonlyMap<string, DurableFunction>): Description 
   return {
     kind: 'description',
     sdk: SDK,
-    functions: [...functions.values()].map(({ id, trigger }) => ({ id, triggers: [{ event: trigger.event }] })),
+    functions: [...functions.values()].map(({ id, trigger, policies }) => ({
+      id,
+      triggers: trigger === null ? [] : [{ event: trigger.event }],
+      ...policies,
+    })),
   }
 }
 

@@ -118,3 +118,12 @@ export function handlerStalled(functionId: string, budgetMs: number): StepwellEr
       'Put slow work into step.run: what a handler awaits outside of steps is repeated on every replay.',
   )
 }
+
+/** A child did not end in time. It goes on; its result goes nowhere. */
+export function childTimedOut(key: string): StepwellError {
+  return new StepwellError(
+    'child_timed_out',
+    `The child that step ${JSON.stringify(key)} invoked did not end within its timeout. It goes on without being waited for; ` +
+      'give it longer, or cancel it.',
+  )
+}

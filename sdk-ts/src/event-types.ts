@@ -45,4 +45,7 @@ export type SchemaEvent<Schema extends StandardSchema, Name extends string> = Om
   'data'
 > & { readonly data: SchemaOutput<Schema> }
 
+/** The event of a function that only other functions start: what they pass is its data. */
+export type InvokedEvent<Data> = Omit<TypedEvent<Record<string, unknown>, string>, 'data'> & { readonly data: Data }
+
 type DataOf<Data> = undefined extends Data ? { data?: Data } : { data: Data }

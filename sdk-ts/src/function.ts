@@ -1,10 +1,11 @@
 /** What a durable function is: an id, a trigger, a policy and a handler, as plain data. */
-import { LIMITS, type RetryPolicy } from '@stepwell/protocol'
-import type { EventMap, EventName, SchemaEvent, TypedEvent, UntypedEvents } from './event-types.ts'
+import { type Duration, type FunctionDescription, LIMITS, type RetryPolicy } from '@stepwell/protocol'
+import type { EventMap, EventName, InvokedEvent, SchemaEvent, TypedEvent, UntypedEvents } from './event-types.ts'
 import { isName } from './names.ts'
+import { toFollowers, toPolicies } from './policies.ts'
 import { type Retries, toRetryPolicy } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
-import type { Step } from './step-tools.ts'
+import type { Step } from './step.ts'
 
 /** What a handler is given. */
 export interface HandlerContext<Event, Events extends EventMap = UntypedEvents> {
@@ -16,13 +17,46 @@ export interface HandlerContext<Event, Events extends EventMap = UntypedEvents> 
   run: { readonly id: string; readonly generation: number }
 }
 
+/** What is known of a run that has failed or was cancelled, for the function that follows it. */
+export interface EndedContext<Event, Events extends EventMap = UntypedEvents> extends HandlerContext<Event, Events> {
+  /** The event that had started the run. */
+  event: Event
+  /** Why it ended. */
+  error: Error
+  /** The run that has ended; `run` is the one that follows it. */
+  endedRun: string
+}
+
+/** What a function says about all of its runs. */
+export interface RunPolicies<Event, Events extends EventMap> {
+  /** How often each of its steps is tried again: 3 retries by default, after 1 second to 1 hour. */
+  retries?: Retries
+  /** A run that takes longer is cancelled: until its first turn (`start`), until its end (`finish`). */
+  timeouts?: { start?: Duration; finish?: Duration }
+  /**
+   * Events that cancel a run. `match` names paths that must have the same value in that event and in the one that started the
+   * run: `"orderId"`, a list of them, or `{ "order.id": "orderId" }` where they differ (there: here).
+   */
+  cancelOn?: readonly { event: string; match?: string | readonly string[] | { [path: string]: string } }[]
+  /** Tags that a run starts with: names, and paths into the event's data (`{ customer: "customer.id" }`). */
+  tags?: { [name: string]: string }
+  /** Runs, with steps of its own, when a run has failed. */
+  onFailure?: (context: EndedContext<Event, Events>) => unknown
+  /** Runs, with steps of its own, when a run was cancelled. */
+  onCancel?: (context: EndedContext<Event, Events>) => unknown
+}
+
+/** The same, whatever the types of its events. */
+export type AnyPolicies = Omit<RunPolicies<unknown, UntypedEvents>, 'onFailure' | 'onCancel'> & {
+  onFailure?: (context: never) => unknown
+  onCancel?: (context: never) => unknown
+}
+
 /** What `createFunction` takes. */
-export interface FunctionOptions<Trigger, Event, Events extends EventMap, Output> {
+export interface FunctionOptions<Trigger, Event, Events extends EventMap, Output> extends RunPolicies<Event, Events> {
   /** 1 to 128 of letters, digits, `.`, `_` and `-`. Unique in the app; a new id is a new function. */
   id: string
   trigger: Trigger
-  /** How often each of its steps is tried again: 3 retries by default, after 1 second to 1 hour. */
-  retries?: Retries
   /**
    * Runs from the top on every replay, and gets the recorded results of the steps that are done. So it has to do the
    * same when it sees the same: clocks, dice and calls to the world belong into `step.run`.
@@ -31,12 +65,17 @@ export interface FunctionOptions<Trigger, Event, Events extends EventMap, Output
 }
 
 /** A function that `serve` takes and `client.sync` announces. Make one with `createFunction`. */
-export interface DurableFunction {
+export interface DurableFunction<Output = unknown> {
   readonly id: string
-  readonly trigger: { readonly event: string; readonly schema: StandardSchema | undefined }
+  /** Null for one that only other functions start. */
+  readonly trigger: { readonly event: string; readonly schema: StandardSchema | undefined } | null
   readonly retries: RetryPolicy
+  /** As the engine is told. */
+  readonly policies: Omit<FunctionDescription, 'id' | 'triggers'>
+  /** The functions that follow its failure or its cancellation. */
+  readonly followers: readonly DurableFunction[]
   /** `never`: the type of the context was checked where the function was declared. */
-  readonly handler: (context: never) => unknown
+  readonly handler: (context: never) => Output | Promise<Output>
 }
 
 const FUNCTION_ID = /^[A-Za-z0-9._-]+$/
@@ -59,18 +98,22 @@ const FUNCTION_ID = /^[A-Za-z0-9._-]+$/
  */
 export function createFunction<Schema extends StandardSchema, Name extends string, Output = unknown>(
   options: FunctionOptions<{ event: Name; schema: Schema }, SchemaEvent<Schema, Name>, UntypedEvents, Output>,
-): DurableFunction
+): DurableFunction<Output>
 export function createFunction<
   Events extends EventMap = UntypedEvents,
   Name extends EventName<Events> = EventName<Events>,
   Output = unknown,
->(options: FunctionOptions<{ event: Name }, TypedEvent<Events, Name>, Events, Output>): DurableFunction
-export function createFunction(options: {
-  id: string
-  trigger: { event: string; schema?: StandardSchema }
-  retries?: Retries
-  handler: (context: never) => unknown
-}): DurableFunction {
+>(options: FunctionOptions<{ event: Name }, TypedEvent<Events, Name>, Events, Output>): DurableFunction<Output>
+export function createFunction<Data = UntypedEvents[string], Output = unknown>(
+  options: Omit<FunctionOptions<null, InvokedEvent<Data>, UntypedEvents, Output>, 'trigger'> & { trigger?: null },
+): DurableFunction<Output>
+export function createFunction(
+  options: AnyPolicies & {
+    id: string
+    trigger?: { event: string; schema?: StandardSchema } | null
+    handler: (context: never) => unknown
+  },
+): DurableFunction {
   if (typeof options !== 'object' || options === null) {
     throw new TypeError(
       'createFunction takes an object: createFunction({ id: "onboarding", trigger: { event: "user.created" }, handler }).',
@@ -78,13 +121,31 @@ export function createFunction(options: {
   }
   const { id, trigger, retries, handler } = options
   checkFunctionId(id)
-  if (trigger?.event === undefined && typeof trigger === 'object' && 'cron' in trigger) {
+  if (trigger != null && trigger.event === undefined && typeof trigger === 'object' && 'cron' in trigger) {
     throw new TypeError(
       `The trigger of function "${id}" has no event. Schedules (cron) are not in this version; events are: trigger: { event: "user.created" }.`,
     )
   }
-  if (typeof trigger?.event !== 'string' || trigger.event === '') {
-    throw new TypeError(`Function "${id}" has no trigger. Say what starts it: trigger: { event: "user.created" }.`)
+  if (trigger != null) checkTrigger(id, trigger)
+  if (typeof handler !== 'function') {
+    throw new TypeError(`Function "${id}" has no handler. Add handler: async ({ event, step }) => { … }.`)
+  }
+  const policy = toRetryPolicy(retries, `function "${id}"`)
+  return {
+    id,
+    trigger: trigger == null ? null : { event: trigger.event, schema: trigger.schema },
+    retries: policy,
+    policies: toPolicies(id, options),
+    followers: toFollowers(id, policy, options),
+    handler,
+  }
+}
+
+function checkTrigger(id: string, trigger: { event: string; schema?: StandardSchema }): void {
+  if (typeof trigger.event !== 'string' || trigger.event === '') {
+    throw new TypeError(
+      `The trigger of function "${id}" has no event. Say what starts it: trigger: { event: "user.created" }.`,
+    )
   }
   if (!isName(trigger.event, LIMITS.eventNameChars)) {
     throw new TypeError(`The event name of function "${id}" is no text of 1 to ${LIMITS.eventNameChars} characters.`)
@@ -92,11 +153,6 @@ export function createFunction(options: {
   if (trigger.schema !== undefined && typeof trigger.schema['~standard']?.validate !== 'function') {
     throw new TypeError(`The schema of function "${id}" is not a Standard Schema. Pass one of zod, valibot or arktype.`)
   }
-  if (typeof handler !== 'function') {
-    throw new TypeError(`Function "${id}" has no handler. Add handler: async ({ event, step }) => { … }.`)
-  }
-  const policy = toRetryPolicy(retries, `function "${id}"`)
-  return { id, trigger: { event: trigger.event, schema: trigger.schema }, retries: policy, handler }
 }
 
 function checkFunctionId(id: unknown): void {

@@ -12,11 +12,18 @@ export type {
 export { type ClientOptions, type SentEvent, StepwellClient } from './client.ts'
 export { NonRetriableError, RetryAfterError, StepError, StepwellError } from './errors.ts'
 export type { EventMap, TypedEvent, TypedNewEvent, UntypedEvents } from './event-types.ts'
-export { createFunction, type DurableFunction, type FunctionOptions, type HandlerContext } from './function.ts'
+export {
+  createFunction,
+  type DurableFunction,
+  type EndedContext,
+  type FunctionOptions,
+  type HandlerContext,
+  type RunPolicies,
+} from './function.ts'
 export type { Jsonified } from './jsonified.ts'
 export type { SigningKey } from './keys.ts'
 export type { Retries } from './retries.ts'
 export { type Endpoint, type ServeOptions, serve } from './serve.ts'
 export type { StandardSchema } from './standard-schema.ts'
+export type { InvokeOptions, OutputOf, RunOptions, Signal, Step, WaitOptions } from './step.ts'
 export type { StepContext } from './step-body.ts'
-export type { Step, WaitOptions } from './step-tools.ts'

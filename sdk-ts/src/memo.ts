@@ -5,12 +5,12 @@
  * A slot is *pending* from the ask until it is settled, and *open* while the journal waits for something under its key
  * (a sleep, a wait, a back-off). What is pending and neither open nor taken is for the turn to act on: `takeReady`.
  */
-import { type Entry, type Event, type Json, stepKey } from '@stepwell/protocol'
-import type { Ask, Recorded, SettlingEntry } from './ask.ts'
+import { type Entry, type Event, stepKey } from '@stepwell/protocol'
+import type { Ask, Recorded, SettlingEntry, StepWanted } from './ask.ts'
 import { describeRecorded, isSameAsk } from './ask.ts'
-import { duplicateStep, StepError, StepwellError } from './errors.ts'
+import { type Arrival, childError, dueAtMs, readValue, recordedBy, stepError } from './entry-values.ts'
+import { childTimedOut, duplicateStep, StepwellError } from './errors.ts'
 import { validateEvent } from './event-schema.ts'
-import { fromWireError } from './wire-error.ts'
 
 /** Everything about one key. */
 export interface Slot {
@@ -28,12 +28,15 @@ export interface Slot {
   isTaken: boolean
   /** The JSON text of the output that this process sent: an acknowledgement does not repeat it. */
   sentText: string | undefined
+  /** The handler has been left: nobody waits for this any more, and nothing more is done about it. */
+  isAbandoned: boolean
 }
 
-/** When entries arrived: this process's monotonic clock, and the engine's clock at the last entry that came with them. */
-export interface Arrival {
-  nowMs: number
-  at: string
+/** A completed step that is to be undone. */
+export interface Undoable {
+  key: string
+  wanted: StepWanted
+  output: unknown
 }
 
 /** Keys in a message. */
@@ -49,12 +52,18 @@ export class Memo {
   askCount = 0
   /** The `seq` of the last entry applied: entries are dense, so also how many. */
   seen = 0
+  /** When the last entry applied was delivered: the run's clock. */
+  at = ''
+  /** Somebody wants the run to end. */
+  isCancelled = false
   /** The earliest `dueAtMs` among open slots, Infinity when there is none. */
   nextDueAtMs = Number.POSITIVE_INFINITY
   readonly #onValidated: () => void
   readonly #slots = new Map<string, Slot>()
   readonly #uses = new Map<string, number>()
   #ready: Slot[] = []
+  /** Completed steps with an `undo`, in the order in which they completed. */
+  readonly #undoable: Undoable[] = []
 
   /** @param onValidated is called when an asynchronous schema has settled a promise of the handler */
   constructor(onValidated: () => void) {
@@ -86,7 +95,12 @@ export class Memo {
    */
   apply(entry: Entry, arrival: Arrival): boolean {
     this.seen = entry.seq
+    this.at = entry.at
     if (entry.type === 'run_started') return false
+    if (entry.type === 'cancel_requested') {
+      this.isCancelled = true
+      return true
+    }
     const slot = this.#slotOf(entry.key)
     const recorded = recordedBy(entry)
     if (recorded !== null) slot.recorded ??= recorded
@@ -104,6 +118,8 @@ export class Memo {
         this.#open(slot, dueAtMs(entry.data.until, arrival))
         return false
       case 'wait_opened':
+      case 'signal_awaited':
+      case 'child_started':
         this.#open(slot, null)
         return false
       default:
@@ -127,9 +143,24 @@ export class Memo {
     return ready
   }
 
+  /** The handler has been left: what it waits for does not matter any more. */
+  abandonPending(): void {
+    for (const slot of this.pending) {
+      slot.isPending = false
+      slot.isAbandoned = true
+    }
+    this.pending.clear()
+    this.#ready = []
+  }
+
+  /** The step that completed last and is not undone; null when there is none. */
+  takeUndoable(): Undoable | null {
+    return this.#undoable.pop() ?? null
+  }
+
   /** Whether the handler has asked for the key of an entry, or the entry is not about an op of the handler. */
   isAsked(entry: Entry): boolean {
-    return entry.type === 'run_started' || (this.#slots.get(entry.key)?.ask ?? null) !== null
+    return !('key' in entry) || (this.#slots.get(entry.key)?.ask ?? null) !== null
   }
 
   /**
@@ -185,6 +216,7 @@ export class Memo {
       isPending: false,
       isTaken: false,
       sentText: undefined,
+      isAbandoned: false,
     }
     this.#slots.set(key, slot)
     return slot
@@ -204,12 +236,17 @@ export class Memo {
   /** Settles the handler's promise, when it has asked, and for the same thing. */
   #settle(slot: Slot, entry: SettlingEntry): boolean {
     const { ask } = slot
+    if (ask?.wanted.kind === 'step' && ask.wanted.undo !== undefined && entry.type === 'step_completed') {
+      this.#undoable.push({ key: slot.key, wanted: ask.wanted, output: readValue(entry, slot.sentText) })
+    }
     if (ask === null || !slot.isPending) return false
     // Asked for as something else: the promise stays as it is, and the mismatch is told when all entries are applied.
     if (slot.recorded !== null && !isSameAsk(slot.recorded, ask.wanted)) return false
     slot.isPending = false
     this.pending.delete(slot)
     if (entry.type === 'step_failed') ask.reject(stepError(entry))
+    else if (entry.type === 'child_failed') ask.reject(childError(entry))
+    else if (entry.type === 'child_expired') ask.reject(childTimedOut(entry.key))
     else if (entry.type === 'wait_matched') this.#settleWait(ask, entry.data)
     else ask.resolve(readValue(entry, slot.sentText))
     slot.sentText = undefined
@@ -235,50 +272,6 @@ export class Memo {
 function answerWith(ask: Ask, event: Event | StepwellError): void {
   if (event instanceof StepwellError) ask.reject(event)
   else ask.resolve(event)
-}
-
-/** What is recorded under a key by the entry that an op leaves; null for entries that follow from something else. */
-function recordedBy(entry: Entry): Recorded | null {
-  switch (entry.type) {
-    case 'step_completed':
-    case 'step_failed':
-    case 'step_retrying':
-      return { kind: 'step' }
-    case 'sleep_started':
-      return { kind: 'sleep' }
-    case 'wait_opened':
-      return { kind: 'wait', event: entry.data.event, match: entry.data.match ?? {} }
-    case 'events_sent':
-      return { kind: 'send' }
-    default:
-      return null
-  }
-}
-
-function readValue(entry: SettlingEntry, sentText: string | undefined): Json | undefined {
-  switch (entry.type) {
-    case 'step_completed':
-      if (entry.data !== undefined || sentText === undefined) return entry.data
-      // The live value is read back from the text that was recorded, so that it equals the one of every replay.
-      return JSON.parse(sentText)
-    case 'events_sent':
-      return entry.data.ids
-    case 'wait_expired':
-      return null
-    default:
-      return undefined
-  }
-}
-
-function stepError(entry: Extract<SettlingEntry, { type: 'step_failed' }>): StepError {
-  const { error, attempt } = entry.data
-  const cause = error.cause === undefined ? undefined : fromWireError(error.cause)
-  return new StepError({ ...error, cause, step: entry.key, attempts: attempt })
-}
-
-/** Both instants are the engine's: their difference is free of this machine's clock. */
-function dueAtMs(due: string, arrival: Arrival): number {
-  return arrival.nowMs + Date.parse(due) - Date.parse(arrival.at)
 }
 
 function mismatch(functionId: string, key: string, recorded: Recorded, instead: string): StepwellError {

@@ -18,15 +18,15 @@ export interface StepTimes {
 /** The op of a body that has ended. */
 export function stepOpText(
   key: string,
-  step: { saw: number; attempt: number; end: StepEnd; retries: RetryPolicy; times: StepTimes },
+  step: { saw: number; attempt: number; end: StepEnd; retries: RetryPolicy; times: StepTimes; hasUndo: boolean },
 ): string {
-  const { saw, attempt, end, retries, times } = step
+  const { saw, attempt, end, retries, times, hasUndo } = step
   const result =
     'error' in end ? failureText(end, retries) : end.outputText === undefined ? '' : `,"output":${end.outputText}`
   const { startedMs, durationMs } = times
   return (
     `{"op":"step","key":${JSON.stringify(key)},"saw":${saw},"attempt":${attempt}${result},` +
-    `"startedMs":${round(startedMs)},"durationMs":${round(durationMs)}}`
+    `"startedMs":${round(startedMs)},"durationMs":${round(durationMs)}${hasUndo ? ',"undo":true' : ''}}`
   )
 }
 
@@ -45,6 +45,17 @@ export function askOpText(key: string, { wanted, saw }: Ask): string {
     }
     case 'send':
       return `{"op":"send",${head},"events":${wanted.eventsText}}`
+    case 'receive': {
+      const timeout = wanted.timeoutMs === undefined ? '' : `,"timeoutMs":${wanted.timeoutMs}`
+      return `{"op":"receive",${head},"signal":${JSON.stringify(wanted.signal)}${timeout}}`
+    }
+    case 'invoke': {
+      const data = wanted.dataText === undefined ? '' : `,"data":${wanted.dataText}`
+      const timeout = wanted.timeoutMs === undefined ? '' : `,"timeoutMs":${wanted.timeoutMs}`
+      const abandon = wanted.onCancel === 'abandon' ? ',"onCancel":"abandon"' : ''
+      const detached = wanted.isDetached ? ',"detached":true' : ''
+      return `{"op":"invoke",${head},"function":${JSON.stringify(wanted.function)}${data}${timeout}${abandon}${detached}}`
+    }
     case 'step':
       throw new Error('A step has no op before its body has ended.')
   }
@@ -53,6 +64,16 @@ export function askOpText(key: string, { wanted, saw }: Ask): string {
 /** The handler returned. */
 export function finishOpText(outputText: string | undefined): string {
   return outputText === undefined ? '{"op":"finish"}' : `{"op":"finish","output":${outputText}}`
+}
+
+/** What had to be undone is undone. */
+export function cancelledOpText(): string {
+  return '{"op":"cancelled"}'
+}
+
+/** The handler goes on as the next generation. */
+export function continueOpText(inputText: string | undefined): string {
+  return inputText === undefined ? '{"op":"continue_as_new"}' : `{"op":"continue_as_new","input":${inputText}}`
 }
 
 /** The handler threw. */

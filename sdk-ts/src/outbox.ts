@@ -1,6 +1,7 @@
 /** The ops of a turn that the engine has not acknowledged, and the reports that carry them. */
 import { LIMITS, type ReportState, type Turn, type WireError } from '@stepwell/protocol'
 import { fits } from './json.ts'
+import { Said } from './said.ts'
 
 /** Room for what stands around the ops in a body. */
 const ENVELOPE_BYTES = 64 * 1024
@@ -19,8 +20,11 @@ export class Outbox {
   #ops: WrittenOp[] = []
   #n = 0
   #replayMs: number | null = null
+  /** What the handler says of its run; what is new of it goes with the next report. */
+  readonly said: Said
 
   constructor(turn: Turn) {
+    this.said = new Said(turn)
     this.#head =
       `{"kind":"report","run":${JSON.stringify(turn.run.id)},"generation":${turn.run.generation},` +
       `"turn":${turn.turn},"epoch":${JSON.stringify(turn.epoch)},"n":`
@@ -29,6 +33,11 @@ export class Outbox {
   /** How many ops wait to be sent. */
   get size(): number {
     return this.#ops.length
+  }
+
+  /** Whether there is anything to tell. */
+  get hasNews(): boolean {
+    return this.#ops.length > 0 || this.said.isNew
   }
 
   /** Whether the handler is waiting for one of these to be recorded. */
@@ -43,6 +52,7 @@ export class Outbox {
   /** What a report carried and did not deliver goes first again. */
   putBack(ops: WrittenOp[]): void {
     this.#ops = [...ops, ...this.#ops]
+    this.said.sayAgain()
   }
 
   /** The time that the replay took: the next report tells it. */
@@ -71,6 +81,6 @@ export class Outbox {
     const replay = this.#replayMs === null ? '' : `,"replayMs":${this.#replayMs}`
     this.#replayMs = null
     const why = error === undefined ? '' : `,"error":${JSON.stringify(error)}`
-    return `${this.#head}${this.#n},"state":"${state}","ops":[${ops.map(op => op.rewrite?.() ?? op.text).join(',')}]${why}${replay}}`
+    return `${this.#head}${this.#n},"state":"${state}","ops":[${ops.map(op => op.rewrite?.() ?? op.text).join(',')}]${why}${this.said.take()}${replay}}`
   }
 }

@@ -35,6 +35,15 @@ const DATA_OF: Record<Entry['type'], ((data: Record<string, unknown>) => boolean
   wait_matched: isEvent,
   wait_expired: null,
   events_sent: data => Array.isArray(data.ids),
+  signal_awaited: data => typeof data.signal === 'string',
+  signal_received: isEvent,
+  signal_expired: null,
+  child_started: isChild,
+  child_completed: null,
+  child_failed: data => isWireError(data.error),
+  child_expired: null,
+  child_detached: isChild,
+  cancel_requested: data => typeof data.message === 'string',
 }
 
 function problemOfEntry(entry: unknown): string | null {
@@ -43,10 +52,17 @@ function problemOfEntry(entry: unknown): string | null {
   if (typeof seq !== 'number' || !Number.isInteger(seq) || seq < 1) return 'has no seq'
   if (typeof at !== 'string' || !isInstant(at)) return 'has no instant in "at"'
   if (typeof type !== 'string' || !Object.hasOwn(DATA_OF, type)) return 'has a type that this SDK does not know'
-  if (type !== 'run_started' && (typeof key !== 'string' || key === '')) return 'has no key'
+  if (!WITHOUT_KEY.has(type) && (typeof key !== 'string' || key === '')) return 'has no key'
   const hasGoodData = DATA_OF[type as Entry['type']]
   if (hasGoodData === null) return null
   return isRecord(data) && hasGoodData(data) ? null : `has no data that fits ${type}`
+}
+
+/** Entries about the run, and not about an op. */
+const WITHOUT_KEY: ReadonlySet<string> = new Set(['run_started', 'cancel_requested'])
+
+function isChild(data: Record<string, unknown>): boolean {
+  return typeof data.run === 'string' && typeof data.function === 'string'
 }
 
 function isEvent(value: Record<string, unknown>): boolean {

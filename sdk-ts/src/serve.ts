@@ -115,7 +115,7 @@ function indexById(functions: readonly DurableFunction[]): ReadonlyMap<string, D
     throw new TypeError('serve needs at least one function: serve([onboarding]).')
   }
   const byId = new Map<string, DurableFunction>()
-  for (const definition of functions) {
+  for (const definition of functions.flatMap(one => [one, ...(one?.followers ?? [])])) {
     if (typeof definition?.id !== 'string' || typeof definition.handler !== 'function') {
       throw new TypeError('serve takes functions made with createFunction.')
     }

@@ -64,6 +64,12 @@ export class TurnBodies {
     else this.giveBack()
   }
 
+  /** The handler has been left: what runs for it is told so, and what waits is forgotten. */
+  abandon(reason: Error): void {
+    this.#queue = []
+    for (const execution of this.#executing) execution.abort(reason)
+  }
+
   /** Gives back the places that were handed to this turn and that it may not use. */
   giveBack(): void {
     for (; this.#reservedCount > 0; this.#reservedCount -= 1) this.#places.release()
@@ -89,7 +95,7 @@ export class TurnBodies {
   async #execute(slot: Slot): Promise<void> {
     const { ask } = slot
     if (ask?.wanted.kind !== 'step') throw new Error(`Slot ${slot.key} is no step.`)
-    const { body, retries } = ask.wanted
+    const { body, retries, undo } = ask.wanted
     const attempt = slot.failedAttempts + 1
     const { id, generation } = this.#turn.run
     const execution = new BodyExecution({ key: slot.key, attempt, idempotencyKey: `${id}:${generation}:${slot.key}` })
@@ -100,10 +106,11 @@ export class TurnBodies {
     const endedAtMs = performance.now()
     this.#executing.delete(execution)
     this.#places.release()
+    if (slot.isAbandoned) return this.#onChange()
     if ('outputText' in end) slot.sentText = end.outputText
     const times = { startedMs: startedAtMs - this.#turnStartedAtMs, durationMs: endedAtMs - startedAtMs }
     this.#outbox.add({
-      text: stepOpText(slot.key, { saw: ask.saw, attempt, end, retries, times }),
+      text: stepOpText(slot.key, { saw: ask.saw, attempt, end, retries, times, hasUndo: undo !== undefined }),
       settlesAtOnce: true,
     })
     this.#onChange()

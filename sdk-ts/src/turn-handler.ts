@@ -4,20 +4,36 @@
  * here, so it is waited for where its absence shows: no step is pending; an entry comes for a key that has not been
  * asked for; a value was given and nothing followed (`mayStillMove`). Where that was not enough, it is told (`noteLate`).
  */
-import type { Entry, Event, Turn } from '@stepwell/protocol'
+import { type Entry, type Event, type Turn, UNDO_PREFIX } from '@stepwell/protocol'
 import type { Wanted } from './ask.ts'
+import type { Arrival } from './entry-values.ts'
 import { handlerStalled, type StepwellError } from './errors.ts'
 import { validateEvent } from './event-schema.ts'
 import type { DurableFunction } from './function.ts'
 import { nextMacrotask } from './macrotask.ts'
-import type { Arrival, Memo } from './memo.ts'
+import type { Memo } from './memo.ts'
 import type { Patience } from './patience.ts'
 import { QuietWindow } from './quiet-window.ts'
+import { RunRandom } from './run-random.ts'
+import type { Said } from './said.ts'
 import { HandlerScope, type Scopes } from './scopes.ts'
+import type { StepContext } from './step-body.ts'
 import { createStep } from './step-tools.ts'
 
 /** How a handler ended. */
-export type HandlerEnd = { value: unknown } | { error: unknown }
+export type HandlerEnd =
+  | { value: unknown }
+  /** `undoFailures`: the steps that could not be undone, and why. */
+  | { error: unknown; undoFailures: UndoFailure[] }
+  | { cancelled: true }
+  /** JSON text; undefined for nothing. */
+  | { continueWith: string | undefined }
+
+/** An undo that failed for good. */
+export interface UndoFailure {
+  key: string
+  error: unknown
+}
 
 /** On replay a handler has this long to ask for what it asked for when the next entry was recorded. */
 const REPLAY_QUIET_MS = 1_000
@@ -32,6 +48,8 @@ export class TurnHandler {
   readonly #ask: (id: string, wanted: Wanted) => Promise<unknown>
   readonly #nextChange: () => Promise<void>
   readonly #wake: () => void
+  readonly #onLeave: () => void
+  readonly #said: Said
   readonly #budgetEndsAtMs: number
   readonly #patience: Patience
   /** Open while it may still be on its way to something that is no step. */
@@ -40,6 +58,8 @@ export class TurnHandler {
   #wasLate = false
   /** Null while it runs. */
   end: HandlerEnd | null = null
+  /** It failed, was cancelled or goes on anew: what its code still does does not count. */
+  isLeft = false
   /** Its turn was settled as waiting: nothing that it does from then on is known to anybody. */
   isGivenUp = false
 
@@ -54,6 +74,9 @@ export class TurnHandler {
     ask: (id: string, wanted: Wanted) => Promise<unknown>
     nextChange: () => Promise<void>
     wake: () => void
+    /** The handler has been left: bodies that run for it may stop. */
+    onLeave: () => void
+    said: Said
   }) {
     this.#turn = input.turn
     this.#definition = input.definition
@@ -64,6 +87,8 @@ export class TurnHandler {
     this.#ask = input.ask
     this.#nextChange = input.nextChange
     this.#wake = input.wake
+    this.#onLeave = input.onLeave
+    this.#said = input.said
   }
 
   /** It neither waits for a step nor has ended, and the budget is used up. */
@@ -118,7 +143,7 @@ export class TurnHandler {
   async readEvent(): Promise<Event | StepwellError> {
     const [started] = this.#turn.journal
     if (started?.type !== 'run_started') throw new TypeError('A journal starts with run_started.')
-    const { schema } = this.#definition.trigger
+    const schema = this.#definition.trigger?.schema
     if (schema === undefined) return started.data
     const validating = validateEvent(started.data, schema)
     if (!(validating instanceof Promise)) return validating
@@ -134,8 +159,18 @@ export class TurnHandler {
   /** Applies entry 1: calls the handler, and lets it run as far as it can. */
   async start(event: Event): Promise<void> {
     this.#memo.seen = 1
-    const step = createStep(this.#ask, this.#definition.retries)
+    this.#memo.at = this.#turn.journal[0]?.at ?? ''
     const { id, generation } = this.#turn.run
+    const step = createStep({
+      ask: this.#ask,
+      retries: this.#definition.retries,
+      refuseInBody: what => this.#refuseInBody(what),
+      at: () => this.#memo.at,
+      random: new RunRandom({ id, generation }),
+      said: this.#said,
+      onSaid: this.#wake,
+      continueAsNew: text => this.#continueAsNew(text),
+    })
     // The types of a context are checked where the handler is declared; here it is whatever came in.
     const context = { event, step, run: { id, generation } } as never
     void this.#scopes.runHandler(this.#scope, () => this.#run(context))
@@ -148,6 +183,7 @@ export class TurnHandler {
     if (this.end === null && !this.#memo.isAsked(entry)) await this.#waitForAsk(entry)
     const { askCount } = this.#memo
     const gotValue = this.#memo.apply(entry, arrival)
+    if (entry.type === 'cancel_requested') this.#cancel()
     if (!gotValue || this.end !== null) return
     await nextMacrotask()
     if (this.#isAway) await this.#letRun()
@@ -171,14 +207,63 @@ export class TurnHandler {
   /** Never rejects; an async function makes the same of a throw before the first await. */
   async #run(context: never): Promise<void> {
     try {
-      this.end = { value: await this.#definition.handler(context) }
+      const value = await this.#definition.handler(context)
+      if (this.isLeft) return
+      this.end = { value }
     } catch (error) {
-      this.end = { error }
+      if (this.isLeft) return
+      this.#leave()
+      this.end = { error, undoFailures: await this.#undoAll() }
     }
     if (this.isGivenUp) this.noteLate('ended')
     // What the handler looked at last is told as handled only after the microtasks of now.
     void nextMacrotask().then(() => this.#warnOfUnhandled())
     this.#wake()
+  }
+
+  /** The handler goes no further; what it did is taken back. Its code may still run, and nobody hears of it. */
+  #cancel(): void {
+    if (this.end !== null || this.isLeft) return
+    this.#leave()
+    void this.#scopes.runHandler(this.#scope, async () => {
+      await this.#undoAll()
+      this.end = { cancelled: true }
+      this.#wake()
+    })
+  }
+
+  #continueAsNew(inputText: string | undefined): void {
+    if (this.end !== null || this.isLeft) return
+    this.#leave()
+    this.end = { continueWith: inputText }
+    this.#wake()
+  }
+
+  #leave(): void {
+    this.isLeft = true
+    this.#memo.abandonPending()
+    this.#onLeave()
+  }
+
+  /** Runs the undos of completed steps as steps of their own, the last completed first. Never rejects. */
+  async #undoAll(): Promise<UndoFailure[]> {
+    const failures: UndoFailure[] = []
+    // Asked for anew each time: a step of an abandoned branch may have completed meanwhile.
+    for (let next = this.#memo.takeUndoable(); next !== null; next = this.#memo.takeUndoable()) {
+      const { key, wanted, output } = next
+      const body = (context: StepContext) => wanted.undo?.(output as never, context)
+      try {
+        await this.#memo.ask(UNDO_PREFIX + key, { kind: 'step', body, retries: wanted.retries })
+      } catch (error) {
+        failures.push({ key, error })
+      }
+    }
+    return failures
+  }
+
+  #refuseInBody(what: string): void {
+    const body = this.#scopes.currentBody()
+    if (body !== undefined) throw body.refuseNested(what)
   }
 
   /** Branches that failed, and that the handler has not looked at although it has ended. */

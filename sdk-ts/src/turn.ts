@@ -8,22 +8,23 @@
  * run, and their ops are reported; the handler gets a result only when the engine has recorded it and said so. The turn
  * ends when the handler has ended, or when nothing more can run here.
  */
-import type { Entry, Turn } from '@stepwell/protocol'
+import type { Entry, Turn, WireError } from '@stepwell/protocol'
 import { Alarm } from './alarm.ts'
 import type { Ask, Wanted } from './ask.ts'
+import type { Arrival } from './entry-values.ts'
 import { StepwellError } from './errors.ts'
 import type { DurableFunction } from './function.ts'
 import { toReturnText } from './json.ts'
 import { nextMacrotask } from './macrotask.ts'
-import { type Arrival, Memo } from './memo.ts'
-import { askOpText, failOpText, finishOpText } from './op-text.ts'
+import { Memo } from './memo.ts'
+import { askOpText, cancelledOpText, continueOpText, failOpText, finishOpText } from './op-text.ts'
 import { Outbox, type WrittenOp } from './outbox.ts'
 import type { Patience } from './patience.ts'
 import type { ReportAnswer } from './reporter.ts'
 import type { Scopes } from './scopes.ts'
 import type { BodyPlaces } from './step-body.ts'
 import { TurnBodies } from './turn-bodies.ts'
-import { type HandlerEnd, TurnHandler } from './turn-handler.ts'
+import { type HandlerEnd, TurnHandler, type UndoFailure } from './turn-handler.ts'
 import { TurnReports } from './turn-reports.ts'
 import { toWireError } from './wire-error.ts'
 
@@ -91,6 +92,9 @@ class TurnExecution {
       ask: (id, wanted) => this.#ask(id, wanted),
       nextChange: () => this.#nextChange(),
       wake,
+      onLeave: () =>
+        this.#bodies.abandon(new Error('The run goes no further: the result of this step no longer matters.')),
+      said: this.#outbox.said,
     })
   }
 
@@ -113,7 +117,7 @@ class TurnExecution {
     if (event instanceof StepwellError) {
       // A run that went on from this event once may go on when the code is corrected; one that failed is lost.
       const isNew = this.#turn.journal.length === 1 && event.code === 'event_data_invalid'
-      return isNew ? this.#end({ error: event }) : this.#refuse(event)
+      return isNew ? this.#end({ error: event, undoFailures: [] }) : this.#refuse(event)
     }
     await this.#handler.start(event)
     await this.#applyInbox()
@@ -138,7 +142,7 @@ class TurnExecution {
       if (end === null) {
         this.#startReady()
         // Bodies that end within this macrotask share one report.
-        if (this.#bodies.runningCount > 0 && this.#outbox.size > 0) await nextMacrotask()
+        if (this.#bodies.runningCount > 0 && this.#outbox.hasNews) await nextMacrotask()
         if (this.#hasToReport) this.#reports.send()
         else if (this.#isIdle) return this.#settle()
       }
@@ -151,7 +155,8 @@ class TurnExecution {
     if (body !== undefined) throw body.refuseNested(id)
     if (this.#handler.isGivenUp) this.#handler.noteLate(`asked for step "${id}"`)
     // A branch that outlives the handler or the turn waits for ever: nothing refers to it, so it is collected.
-    if (this.#handler.end !== null || this.#handler.isGivenUp || this.#isClosed) return new Promise(() => {})
+    const isOver = this.#handler.end !== null || this.#handler.isLeft || this.#handler.isGivenUp || this.#isClosed
+    if (isOver) return new Promise(() => {})
     const pendingCount = this.#memo.pending.size
     const answer = this.#memo.ask(id, wanted)
     this.#handler.noteAsk(this.#memo.pending.size === pendingCount)
@@ -202,7 +207,7 @@ class TurnExecution {
 
   /** Sleeps and waits alone can go into the response: nothing here follows from their being recorded. */
   get #hasToReport(): boolean {
-    if (this.#reports.isReporting || !this.#reports.canReport || this.#outbox.size === 0) return false
+    if (this.#reports.isReporting || !this.#reports.canReport || !this.#outbox.hasNews) return false
     if (this.#bodies.runningCount > 0) return true
     // A turn that is held for its handler must not keep sleeps from starting meanwhile.
     const goesOn = this.#bodies.queuedCount > 0 || this.#outbox.settlesAtOnce || this.#handler.mayStillMove
@@ -238,7 +243,9 @@ class TurnExecution {
   }
 
   #endOpText(end: HandlerEnd): string {
-    if ('error' in end) return failOpText(toWireError(end.error))
+    if ('cancelled' in end) return cancelledOpText()
+    if ('continueWith' in end) return continueOpText(end.continueWith)
+    if ('error' in end) return failOpText(withUndoFailures(toWireError(end.error), end.undoFailures))
     try {
       return finishOpText(toReturnText(end.value, `The return value of function "${this.#definition.id}"`))
     } catch (refusal) {
@@ -255,7 +262,7 @@ class TurnExecution {
     const isWaiting =
       canReport &&
       unrecorded.length === ops.length &&
-      unrecorded.every(slot => slot.ask?.wanted.kind === 'sleep' || slot.ask?.wanted.kind === 'wait')
+      unrecorded.every(slot => slot.ask !== null && WAITING_KINDS.has(slot.ask.wanted.kind))
     this.#handler.isGivenUp = isWaiting
     return this.#outbox.write(isWaiting ? 'waiting' : 'continue', ops)
   }
@@ -265,9 +272,20 @@ class TurnExecution {
   }
 }
 
+/** What a handler can be left waiting for as soon as it is recorded. */
+const WAITING_KINDS: ReadonlySet<Ask['wanted']['kind']> = new Set(['sleep', 'wait', 'receive', 'invoke'])
+
+/** Whoever reads why a run failed also reads what could not be taken back. */
+function withUndoFailures(error: WireError, failures: UndoFailure[]): WireError {
+  if (failures.length === 0) return error
+  const told = failures.map(({ key, error: why }) => `"${key}" (${toWireError(why).message})`).join(', ')
+  return { ...error, message: `${error.message} [could not be undone: ${told}]` }
+}
+
 /** The op of a sleep, a wait or a send. A sleep does not get longer while its op waits to be sent. */
 function askOp(key: string, ask: Ask): WrittenOp {
   const write = () => askOpText(key, ask)
   const { kind } = ask.wanted
-  return { text: write(), settlesAtOnce: kind === 'send', ...(kind === 'sleep' && { rewrite: write }) }
+  const isDetached = ask.wanted.kind === 'invoke' && ask.wanted.isDetached
+  return { text: write(), settlesAtOnce: kind === 'send' || isDetached, ...(kind === 'sleep' && { rewrite: write }) }
 }

@@ -214,7 +214,11 @@ describe('serve refuses at once', () => {
       () => createFunction({ id: 'fn', trigger: { cron: '0 9 * * *' } } as never),
       /function "fn" has no event\. Schedules \(cron\)/,
     ],
-    ['no trigger', () => createFunction({ id: 'a', handler: () => 1 } as never), /no trigger/],
+    [
+      'a trigger without an event',
+      () => createFunction({ id: 'a', trigger: {}, handler: () => 1 } as never),
+      /no event/,
+    ],
     ['no handler', () => createFunction({ id: 'a', trigger: { event: 'x' } } as never), /no handler/],
     [
       'no schema',

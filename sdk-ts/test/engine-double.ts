@@ -17,7 +17,7 @@ import {
   signHeaders,
   type Turn,
 } from '@stepwell/protocol'
-import { type EngineRun, newRun, recordOp } from './engine-run.ts'
+import { type EngineRun, newRun, recordReport } from './engine-run.ts'
 import { checkSigned } from './signed.ts'
 import { StreamDouble } from './stream-double.ts'
 
@@ -104,7 +104,7 @@ export class EngineDouble {
   async turn(run: EngineRun, options: { budgetMs?: number } = {}): Promise<Report> {
     const { status, report, turn } = await this.send(run, options)
     if (status !== 200 || report === null) throw new Error(`the app answered ${status}`)
-    if (report.state !== 'refused') for (const op of report.ops) recordOp(run, op)
+    if (report.state !== 'refused') recordReport(run, report)
     run.epoch = ''
     this.turns.push({ turn, report })
     return report
@@ -121,12 +121,14 @@ export class EngineDouble {
       kind: 'turn',
       workspace: WORKSPACE,
       function: run.functionId,
-      run: { id: run.id, generation: 1 },
+      run: { id: run.id, generation: run.generation },
       turn: run.turn,
       epoch: run.epoch,
       budgetMs: options.budgetMs ?? 10_000,
       reportUrl: `${this.url}/reports`,
       journal: run.journal.slice(),
+      ...(run.status !== undefined && { status: run.status }),
+      ...(run.tags !== undefined && { tags: run.tags }),
     }
     const answer = await this.post(turn)
     const report = answer.status === 200 ? (JSON.parse(answer.text) as Report) : null
@@ -195,7 +197,7 @@ export class EngineDouble {
     const wish = this.onReport?.(report, run) ?? undefined
     const from = run.journal.length
     run.deliver()
-    for (const op of report.ops) recordOp(run, op)
+    recordReport(run, report)
     const entries = run.journal.slice(this.repeatsJournal ? 0 : from).map(entry => withoutSentOutput(entry, report.ops))
     run.lastAck = { run: run.id, n, status: 200, entries, ...wish }
     return run.lastAck

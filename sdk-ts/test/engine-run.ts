@@ -1,5 +1,18 @@
 /** One run of the engine double: its journal, its inbox, and what an op leaves in the journal. */
-import type { Ack, Entry, EntryBody, Event, Op, WireError } from '@stepwell/protocol'
+import {
+  type Ack,
+  type EndOp,
+  type Entry,
+  type EntryBody,
+  type Event,
+  isEndOp,
+  type Json,
+  type Op,
+  type Report,
+  SETTLING_TYPES,
+  type Tags,
+  type WireError,
+} from '@stepwell/protocol'
 
 type Body = { [T in Entry['type']]: { type: T } & EntryBody[T] }[Entry['type']]
 
@@ -12,7 +25,11 @@ export interface EngineRun {
   turn: number
   epoch: string
   lastAck: Extract<Ack, { status: 200 }> | null
-  ended: { output?: unknown; error?: WireError } | null
+  ended: { output?: unknown; error?: WireError; cancelled?: true } | null
+  generation: number
+  /** What it has said of itself, as the reports brought it. */
+  status: Json | undefined
+  tags: Tags | undefined
   /** The run's clock in Unix milliseconds. */
   nowMs: number
   /** What `lastTypes` knows. */
@@ -33,6 +50,9 @@ export function newRun(id: string, functionId: string, event: Event): EngineRun 
     id,
     functionId,
     journal: [],
+    generation: 1,
+    status: undefined,
+    tags: undefined,
     index: { journal: [], length: 0, types: new Map() },
     inbox: [],
     turn: 0,
@@ -73,11 +93,20 @@ export function newRun(id: string, functionId: string, event: Event): EngineRun 
   return run
 }
 
+/** Records what a report brings. */
+export function recordReport(run: EngineRun, report: Report): void {
+  if (report.status !== undefined) run.status = report.status
+  if (report.tags !== undefined) run.tags = report.tags
+  for (const op of report.ops) recordOp(run, op)
+}
+
 /** Records an op, when its key is not settled or open already. */
-export function recordOp(run: EngineRun, op: Op): void {
-  if (op.op === 'finish') run.ended = { output: op.output }
-  if (op.op === 'fail') run.ended = { error: op.error }
-  if (op.op === 'finish' || op.op === 'fail' || isSettled(run, op.key) || isOpen(run, op.key)) return
+function recordOp(run: EngineRun, op: Op): void {
+  if (isEndOp(op)) {
+    end(run, op)
+    return
+  }
+  if (isSettled(run, op.key) || isOpen(run, op.key)) return
   const { key, saw } = op
   switch (op.op) {
     case 'step':
@@ -101,6 +130,41 @@ export function recordOp(run: EngineRun, op: Op): void {
         saw,
         data: { ids: op.events.map((event, at) => event.id ?? `evt_${key}_${at}`) },
       })
+      return
+    case 'receive':
+      append(run, { type: 'signal_awaited', key, saw, data: { signal: op.signal } })
+      if (op.timeoutMs !== undefined)
+        run.due.push({ atMs: run.nowMs + op.timeoutMs, entry: { type: 'signal_expired', key } })
+      return
+    case 'invoke': {
+      const data = { run: `run_of_${key}`, function: op.function }
+      append(run, { type: op.detached ? 'child_detached' : 'child_started', key, saw, data })
+      if (op.timeoutMs !== undefined)
+        run.due.push({ atMs: run.nowMs + op.timeoutMs, entry: { type: 'child_expired', key } })
+    }
+  }
+}
+
+function end(run: EngineRun, op: EndOp): void {
+  switch (op.op) {
+    case 'finish':
+      run.ended = { output: op.output }
+      return
+    case 'fail':
+      run.ended = { error: op.error }
+      return
+    case 'cancelled':
+      run.ended = { cancelled: true }
+      return
+    case 'continue_as_new': {
+      run.generation += 1
+      run.turn = 0
+      run.due = []
+      run.inbox = []
+      run.journal = []
+      const event = { id: 'evt_next', name: 'stepwell.continued', data: op.input ?? {}, ts: '2026-01-01T00:00:00.000Z' }
+      append(run, { type: 'run_started', data: event })
+    }
   }
 }
 
@@ -122,7 +186,7 @@ function append(run: EngineRun, body: Body): void {
   run.journal.push({ seq: run.journal.length + 1, turn: Math.max(1, run.turn), at, ...body } as Entry)
 }
 
-const SETTLING = ['step_completed', 'step_failed', 'sleep_completed', 'wait_matched', 'wait_expired', 'events_sent']
+const SETTLING: readonly string[] = SETTLING_TYPES
 
 function isSettled(run: EngineRun, key: string): boolean {
   const last = lastTypes(run).get(key)
@@ -131,7 +195,7 @@ function isSettled(run: EngineRun, key: string): boolean {
 
 function isOpen(run: EngineRun, key: string): boolean {
   const last = lastTypes(run).get(key)
-  return last === 'sleep_started' || last === 'wait_opened' || last === 'step_retrying'
+  return ['sleep_started', 'wait_opened', 'step_retrying', 'signal_awaited', 'child_started'].includes(last ?? '')
 }
 
 /** The type of the last entry of each key. Only what is new is looked at, unless a test has put in another journal. */

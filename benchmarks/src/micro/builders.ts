@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import { createUuid7, encodeId, type Report, type StepOp } from '@stepwell/protocol'
 import type { Change, RecordChange } from 'stepwell/src/core/change.ts'
 import type { Token } from 'stepwell/src/core/ids.ts'
-import { applyEntry, type Snapshot } from 'stepwell/src/core/snapshot.ts'
+import { applyEntry, newSnapshot, type Snapshot } from 'stepwell/src/core/snapshot.ts'
 import type { Advance } from 'stepwell/src/store/advance.ts'
 import type { IngestEvent } from 'stepwell/src/store/ingest.ts'
 import type { Claimed } from 'stepwell/src/store/queue.ts'
@@ -23,18 +23,17 @@ export function newToken(): Token {
 
 /** A run whose first `settled` steps are done. */
 export function aSnapshot(settled: number): Snapshot {
-  const snapshot: Snapshot = {
+  const snapshot = newSnapshot({
     runId: newUuid(),
     generation: 1,
     turn: 1,
     nowMs: Date.now(),
     trouble: null,
-    keys: new Map(),
-    attempts: 0,
-    journalBytes: 0,
-  }
+    wantsUndo: false,
+    functions: new Map(),
+  })
   for (let n = 0; n < settled; n += 1)
-    applyEntry(snapshot, { type: 'step_completed', key: `done-${n}`, dataBytes: 100 })
+    applyEntry(snapshot, { type: 'step_completed', key: `done-${n}`, data: JSON.stringify(OUTPUT) })
   return snapshot
 }
 
@@ -60,7 +59,7 @@ export function aStartingEvent(): IngestEvent {
     ts: new Date().toISOString(),
     data: JSON.stringify(OUTPUT),
     hashes: [],
-    runs: [{ id: newUuid(), function: FUNCTION }],
+    runs: [{ id: newUuid(), function: FUNCTION, watches: [], tags: null }],
   }
 }
 
@@ -97,6 +96,9 @@ function anAdvance(leased: Leased, stepsBefore: number, changes: Change[]): Adva
     attempts: stepsBefore,
     stamps: { readyAtMs: leased.readyAtMs, sentMs: 0.1, firstByteMs: 0.9, endedMs: 1.1, replayMs: 0.05 },
     changes,
+    parent: null,
+    follow: null,
+    watches: new Map(),
   }
 }
 

@@ -3,7 +3,7 @@ import { decide } from 'stepwell/src/core/decide.ts'
 import type { Happening } from 'stepwell/src/core/happening.ts'
 import { eventHash } from 'stepwell/src/core/match.ts'
 import { applyEntry } from 'stepwell/src/core/snapshot.ts'
-import { aReport, aSnapshot, aStepOp, OUTPUT } from './builders.ts'
+import { aReport, aSnapshot, aStepOp, newUuid, OUTPUT } from './builders.ts'
 import type { Case } from './measure.ts'
 
 /** Pure decisions: no database, no network. */
@@ -21,6 +21,7 @@ export function coreCases(): Case[] {
   ]
 }
 
+const CHANCE = { dice: () => 0.5, newUuid }
 const PATHS = ['id', 'status']
 
 function decideCase({ ops, settled }: { ops: number; settled: number }): Case {
@@ -30,13 +31,13 @@ function decideCase({ ops, settled }: { ops: number; settled: number }): Case {
   return {
     name: `decide, a report of ${ops} op${ops === 1 ? '' : 's'} on ${settled.toLocaleString('en')} steps`,
     items: ops,
-    run: () => decide(snapshot, happening, () => 0.5),
+    run: () => decide(snapshot, happening, CHANCE),
   }
 }
 
 function replayCase(count: number): Case {
   const type: EntryType = 'step_completed'
-  const entries = Array.from({ length: count }, (_, n) => ({ type, key: `step-${n}`, dataBytes: 100 }))
+  const entries = Array.from({ length: count }, (_, n) => ({ type, key: `step-${n}`, data: JSON.stringify(OUTPUT) }))
   return {
     name: `applyEntry, a journal of ${count.toLocaleString('en')} entries`,
     items: count,

@@ -1,4 +1,4 @@
-import type { EntryType, Match, NewEvent } from '@stepwell/protocol'
+import type { EntryType, Match, NewEvent, Tags } from '@stepwell/protocol'
 import type { Trouble } from './happening.ts'
 
 /** What a decision may ask the store to write. The store gives entries their `seq`: dense, in this order. */
@@ -7,6 +7,15 @@ export type Change =
   /** Open an interest in time or in an event. `dueAtMs` is Unix time by the database's clock. */
   | { kind: 'open_wait'; wait: 'sleep' | 'retry'; key: string; dueAtMs: number }
   | { kind: 'open_wait'; wait: 'event'; key: string; dueAtMs: number | null; event: string; match: Match }
+  | { kind: 'open_wait'; wait: 'signal'; key: string; dueAtMs: number | null; signal: string }
+  /** `label` says for people what is waited for. */
+  | { kind: 'open_wait'; wait: 'child'; key: string; dueAtMs: number | null; label: string }
+  | StartRunChange
+  /** The run has a step that wants to be undone when the run is cancelled. */
+  | { kind: 'want_undo' }
+  /** JSON text. */
+  | { kind: 'set_status'; status: string }
+  | { kind: 'set_tags'; tags: Tags }
   | { kind: 'send_events'; key: string; events: (NewEvent & { id: string })[] }
   | SettleChange
 
@@ -23,14 +32,29 @@ export interface RecordChange {
   durationMs?: number | undefined
 }
 
+/** Start another run, child of this one. */
+export interface StartRunChange {
+  kind: 'start_run'
+  runId: string
+  function: string
+  /** The event that it starts with, as JSON text. */
+  event: string
+  /** The wait of this run that its end resumes; null when nobody waits for it. */
+  key: string | null
+  /** Cancelling this run cancels it too. */
+  isCancelledWith: boolean
+}
+
 /** Exactly one per decision: how the turn goes on, or how it ends. */
 export type SettleChange =
   | { kind: 'settle'; step: 'running' | 'waiting' | 'continue' }
+  /** The same run goes on as its next generation, with an empty journal and this event (JSON text). */
+  | { kind: 'settle'; step: 'next_generation'; event: string }
   | { kind: 'settle'; step: 'trouble'; trouble: Trouble; resendMs: number }
   | {
       kind: 'settle'
       step: 'done'
-      state: 'completed' | 'failed' /* JSON texts */
+      state: 'completed' | 'failed' | 'cancelled' /* JSON texts */
       output: string | null
       error: string | null
     }

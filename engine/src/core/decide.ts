@@ -8,31 +8,34 @@
  */
 
 import {
+  type CancelReason,
+  type EndOp,
   type ErrorCode,
-  type Json,
+  isEndOp,
   LIMITS,
-  type Op,
   type Report,
-  type SleepOp,
-  type StepOp,
   type WireError,
 } from '@stepwell/protocol'
 import { assertNever } from './assert-never.ts'
 import { byteLength } from './byte-length.ts'
-import type { Change, RecordChange, SettleChange } from './change.ts'
+import type { Change, SettleChange } from './change.ts'
+import { type Chance, decideOp } from './decide-op.ts'
 import { runFailure } from './errors.ts'
 import type { Happening } from './happening.ts'
-import { resendDelayMs, retryDelayMs } from './retry.ts'
+import { jsonText } from './json-text.ts'
+import { resendDelayMs } from './retry.ts'
 import { sentEventId } from './sent-event-id.ts'
 import { hasOpenKey, type Snapshot } from './snapshot.ts'
 
 /** What to write because `happening` happened to the leased run that `snapshot` describes. Never throws. */
-export function decide(snapshot: Snapshot, happening: Happening, dice: () => number): Change[] {
+export function decide(snapshot: Snapshot, happening: Happening, chance: Chance): Change[] {
   switch (happening.kind) {
     case 'report':
-      return decideReport(snapshot, happening.report, dice)
+      return decideReport(snapshot, happening.report, chance)
     case 'over_limit':
       return [failed(happening.error)]
+    case 'cancelled':
+      return [cancelled(happening.reason)]
     case 'no_answer':
       return [resend(snapshot, happening.code, happening.message, happening.dice)]
     default:
@@ -40,103 +43,35 @@ export function decide(snapshot: Snapshot, happening: Happening, dice: () => num
   }
 }
 
-function decideReport(snapshot: Snapshot, report: Report, dice: () => number): Change[] {
+function decideReport(snapshot: Snapshot, report: Report, chance: Chance): Change[] {
+  const { dice } = chance
   if (report.state === 'refused') {
     const error = report.error
     return [resend(snapshot, 'turn_refused', error?.message ?? 'The app refused the turn without a reason.', dice())]
   }
-  const changes: Change[] = []
+  const changes: Change[] = saidOfItself(report)
   const asked = new Set<string>()
   for (const op of report.ops) {
-    if (op.op === 'finish' || op.op === 'fail') return [...changes, endOf(op)]
+    if (isEndOp(op)) return [...changes, endOf(snapshot, op, dice)]
     if (asked.has(op.key)) continue
     asked.add(op.key)
-    changes.push(...decideOp(snapshot, op, dice))
+    changes.push(...decideOp(snapshot, op, chance))
   }
   const tooMuch = limitFailure(snapshot, changes)
   if (tooMuch !== null) return [failed(tooMuch)]
   return [...changes, settleOf(snapshot, report, changes, dice)]
 }
 
-/** One op becomes its journal line and what it opens. An op that the journal knows already becomes nothing. */
-function decideOp(snapshot: Snapshot, op: Exclude<Op, { op: 'finish' | 'fail' }>, dice: () => number): Change[] {
-  const known = snapshot.keys.get(op.key)
-  switch (op.op) {
-    case 'step':
-      if (known !== undefined && (known.kind !== 'step' || known.state === 'settled' || op.attempt <= known.attempts))
-        return []
-      return decideStep(snapshot, op, known?.attempts ?? 0, dice)
-    case 'sleep': {
-      if (known !== undefined) return []
-      const dueAtMs = sleepUntilMs(snapshot.nowMs, op)
-      const data = JSON.stringify({ until: new Date(dueAtMs).toISOString() })
-      return [record('sleep_started', op, false, data), { kind: 'open_wait', wait: 'sleep', key: op.key, dueAtMs }]
-    }
-    case 'wait': {
-      if (known !== undefined) return []
-      const dueAtMs = op.timeoutMs === undefined ? null : snapshot.nowMs + op.timeoutMs
-      // members that are undefined are not written
-      const expiresAt = dueAtMs === null ? undefined : new Date(dueAtMs).toISOString()
-      const data = JSON.stringify({ event: op.event, match: op.match, expiresAt })
-      return [
-        record('wait_opened', op, false, data),
-        { kind: 'open_wait', wait: 'event', key: op.key, dueAtMs, event: op.event, match: op.match ?? {} },
-      ]
-    }
-    case 'send': {
-      if (known !== undefined) return []
-      // An id from the run, its generation and the key: sent again after a crash it is still the same event.
-      const events = op.events.map((event, index) => ({
-        ...event,
-        id: event.id ?? sentEventId(snapshot, op.key, index),
-      }))
-      return [
-        { kind: 'send_events', key: op.key, events },
-        record('events_sent', op, true, JSON.stringify({ ids: events.map(event => event.id) })),
-      ]
-    }
-    default:
-      return assertNever(op)
-  }
+/** What the handler says of its run, for whoever looks at it from outside. */
+function saidOfItself(report: Report): Change[] {
+  const changes: Change[] = []
+  if (report.status !== undefined) changes.push({ kind: 'set_status', status: JSON.stringify(report.status) })
+  if (report.tags !== undefined) changes.push({ kind: 'set_tags', tags: report.tags })
+  return changes
 }
 
-function decideStep(snapshot: Snapshot, op: StepOp, earlierAttempts: number, dice: () => number): Change[] {
-  const times = { startedMs: op.startedMs, durationMs: op.durationMs }
-  const attempt = earlierAttempts + 1
-  if (op.error === undefined) {
-    const output = jsonText(op.output)
-    if (byteLength(output) <= LIMITS.stepOutputBytes)
-      return [{ ...record('step_completed', op, true, output), ...times }]
-    const message = `The output of step "${op.key}" is larger than ${LIMITS.stepOutputBytes} bytes. Store it elsewhere and return where.`
-    const error = runFailure('step_output_too_large', message)
-    return [{ ...record('step_failed', op, true, JSON.stringify({ error, attempt })), ...times }]
-  }
-  const delayMs = retryDelayMs(op.retry, attempt, dice())
-  if (delayMs === null)
-    return [{ ...record('step_failed', op, true, JSON.stringify({ error: op.error, attempt })), ...times }]
-  const dueAtMs = snapshot.nowMs + delayMs
-  const data = JSON.stringify({ error: op.error, attempt, dueAt: new Date(dueAtMs).toISOString() })
-  return [
-    { ...record('step_retrying', op, false, data), ...times },
-    { kind: 'open_wait', wait: 'retry', key: op.key, dueAtMs },
-  ]
-}
-
-function record(
-  type: RecordChange['type'],
-  op: { key: string; saw: number },
-  settles: boolean,
-  data: RecordChange['data'],
-): RecordChange {
-  return { kind: 'record', type, key: op.key, saw: op.saw, settles, data }
-}
-
-function sleepUntilMs(nowMs: number, op: SleepOp): number {
-  // What has passed of it since it was asked for is over.
-  const leftMs = Math.max(0, (op.ms ?? 0) - (op.ageMs ?? 0))
-  const untilMs = op.until === undefined ? nowMs + leftMs : Date.parse(op.until)
-  return Math.min(untilMs, nowMs + LIMITS.durationMs)
-}
+/** The name of the event that the next generation of a run starts with. */
+const CONTINUED = 'stepwell.continued'
 
 /** How the turn goes on after its ops. What an app says about waiting is believed only when something is open. */
 function settleOf(snapshot: Snapshot, report: Report, changes: Change[], dice: () => number): SettleChange {
@@ -164,17 +99,37 @@ function settleOf(snapshot: Snapshot, report: Report, changes: Change[], dice: (
   }
 }
 
-function endOf(op: Extract<Op, { op: 'finish' | 'fail' }>): SettleChange {
-  if (op.op === 'fail') return failed(op.error)
-  return { kind: 'settle', step: 'done', state: 'completed', output: jsonText(op.output), error: null }
+function endOf(snapshot: Snapshot, op: EndOp, dice: () => number): SettleChange {
+  switch (op.op) {
+    case 'finish':
+      return { kind: 'settle', step: 'done', state: 'completed', output: jsonText(op.output), error: null }
+    case 'fail':
+      return failed(op.error)
+    case 'cancelled':
+      if (snapshot.cancel !== null) return cancelled(snapshot.cancel)
+      return resend(
+        snapshot,
+        'app_body_invalid',
+        'The app says that the run is cancelled; nobody asked for that.',
+        dice(),
+      )
+    case 'continue_as_new': {
+      const id = sentEventId(snapshot, CONTINUED, 0)
+      const event = { id, name: CONTINUED, data: op.input ?? {}, ts: new Date(snapshot.nowMs).toISOString() }
+      return { kind: 'settle', step: 'next_generation', event: JSON.stringify(event) }
+    }
+    default:
+      return assertNever(op)
+  }
+}
+
+function cancelled(reason: CancelReason): SettleChange {
+  const error = JSON.stringify(runFailure('run_cancelled', reason.message))
+  return { kind: 'settle', step: 'done', state: 'cancelled', output: null, error }
 }
 
 function failed(error: WireError): SettleChange {
   return { kind: 'settle', step: 'done', state: 'failed', output: null, error: JSON.stringify(error) }
-}
-
-function jsonText(value: Json | undefined): string | null {
-  return value === undefined ? null : JSON.stringify(value)
 }
 
 /** The error of a run that would hold more than a run may, with these changes; null when it is fine. */

@@ -1,4 +1,4 @@
-import type { ErrorCode, Report, WireError } from '@stepwell/protocol'
+import type { CancelReason, ErrorCode, Report, WireError } from '@stepwell/protocol'
 
 /** The closed list of things that can move a leased run. */
 export type Happening =
@@ -6,6 +6,8 @@ export type Happening =
   | { kind: 'report'; report: Report; isResponse: boolean }
   /** What has reached the run is more than a run may hold: no app will be asked to take it. */
   | { kind: 'over_limit'; error: WireError }
+  /** Somebody wants the run to end, and the app has nothing to do about it. */
+  | { kind: 'cancelled'; reason: CancelReason }
   /** The app did not answer as it should. `dice` is a random number from 0 to 1. */
   | { kind: 'no_answer'; code: ErrorCode; message: string; dice: number }
 

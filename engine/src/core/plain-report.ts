@@ -6,7 +6,8 @@ import { isObject } from './is-object.ts'
  * schema accepts all of that as it is, and takes ten times as long to find out. Anything else, right or wrong, is left to it.
  */
 export function isPlainReport(report: unknown): report is Report {
-  if (!isObject(report) || report.kind !== 'report' || 'error' in report) return false
+  if (!isObject(report) || report.kind !== 'report' || 'error' in report || 'status' in report || 'tags' in report)
+    return false
   const { run, generation, turn, epoch, n, replayMs, ops } = report
   if (!isPlainName(run) || !isPlainName(epoch) || !isCount(generation) || !isCount(turn) || !isCount(n)) return false
   if ('replayMs' in report && !isDuration(replayMs)) return false
@@ -22,7 +23,7 @@ function isFinish(op: unknown): boolean {
 }
 
 function isPlainStep(op: unknown): boolean {
-  if (!isObject(op) || op.op !== 'step' || 'error' in op || 'retry' in op) return false
+  if (!isObject(op) || op.op !== 'step' || 'error' in op || 'retry' in op || 'undo' in op) return false
   const { key, saw, attempt, startedMs, durationMs } = op
   if (!isPlainName(key) || !isCount(saw) || !isCount(attempt) || attempt > LIMITS.maxAttempts) return false
   if ('startedMs' in op && !isDuration(startedMs)) return false

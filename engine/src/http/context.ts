@@ -8,7 +8,15 @@ import type { Log } from '../log.ts'
 /** What the routes use of an engine. */
 export type HttpEngine = Pick<
   Engine,
-  'sendEvents' | 'takeReports' | 'syncApp' | 'awaitRun' | 'catalogs' | 'pools' | 'isDraining'
+  | 'sendEvents'
+  | 'sendMessage'
+  | 'cancelRun'
+  | 'takeReports'
+  | 'syncApp'
+  | 'awaitRun'
+  | 'catalogs'
+  | 'pools'
+  | 'isDraining'
 >
 
 export interface HttpOptions {

@@ -1,4 +1,5 @@
 import { decodeId, type JournalView, LIMITS, RUN_STATES, type RunList } from '@stepwell/protocol'
+import { cancelBodySchema, firstProblems, newSignalSchema } from '@stepwell/protocol/schemas'
 import { z } from 'zod'
 import { EngineError } from '../core/errors.ts'
 import type { RunId } from '../core/ids.ts'
@@ -6,8 +7,9 @@ import { findRun, listRuns, readJournal } from '../store/runs.ts'
 import { answer } from './answer.ts'
 import type { HttpApp, HttpOptions } from './context.ts'
 import { readQuery, waitParameter } from './query.ts'
-import { addRoute, gives } from './route.ts'
-import { journalView, runListView, runView } from './views.ts'
+import { invalidBody, parseJson } from './raw-body.ts'
+import { addRoute, gives, takes } from './route.ts'
+import { cancelView, journalView, runListView, runView, signalView } from './views.ts'
 
 const RUNS_MAX = 200
 const RUNS_DEFAULT = 50
@@ -70,7 +72,25 @@ const journalRoute = {
   responses: gives(200, 'A page; pass "next" as "after" for the next one', journalView),
 } as const
 
-/** `GET /v1/runs`, one run, and its journal. */
+const signalRoute = {
+  method: 'post',
+  path: '/v1/runs/{id}/signals',
+  operationId: 'signalRun',
+  summary: 'A message to one run, kept until the run receives it',
+  request: { params: runParams, ...takes(z.strictObject(newSignalSchema.shape)) },
+  responses: gives(202, 'Stored', signalView),
+} as const
+
+const cancelRoute = {
+  method: 'post',
+  path: '/v1/runs/{id}/cancel',
+  operationId: 'cancelRun',
+  summary: 'Ask a run, and the children that end with it, to end',
+  request: { params: runParams, ...takes(z.strictObject(cancelBodySchema.shape)) },
+  responses: gives(202, 'It is asked; the state is that of now', cancelView),
+} as const
+
+/** `GET /v1/runs`, one run, its journal, and what can be done to it. */
 export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): void {
   const sql = engine.pools.read
 
@@ -91,18 +111,44 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
 
   addRoute(app, runRoute, async c => {
     const { wait } = readQuery(c, runQuery)
-    const id = c.req.param('id') ?? ''
-    const runId = decodeId('run', id) as RunId | null
+    const { runId, id } = readRunId(c)
     const { ws } = c.get('catalog')
     const run = runId === null ? null : await (wait ? engine.awaitRun(ws, runId, wait) : findRun(sql, ws, runId))
     if (run === null) throw runNotFound(id, c.get('catalog').name)
     return answer(c, 200, run)
   })
 
+  addRoute(app, signalRoute, async c => {
+    const body = c.get('body')
+    const parsed = newSignalSchema.strict().safeParse(parseJson(body))
+    if (!parsed.success) throw invalidBody('a signal: { "name": "approve", "data": … }', firstProblems(parsed.error))
+    if (body.length > LIMITS.eventBytes)
+      throw new EngineError(
+        'event_too_large',
+        413,
+        `The signal has ${body.length} bytes; ${LIMITS.eventBytes} are the most. Store the data elsewhere and send where it is.`,
+      )
+    const { runId, id } = readRunId(c)
+    const { ws, name } = c.get('catalog')
+    if (runId === null) throw runNotFound(id, name)
+    return answer(c, 202, await engine.sendMessage(ws, runId, parsed.data))
+  })
+
+  addRoute(app, cancelRoute, async c => {
+    const body = c.get('body')
+    const parsed = cancelBodySchema.strict().safeParse(body.length === 0 ? {} : parseJson(body))
+    if (!parsed.success) throw invalidBody('{ "reason": "…" }, or nothing', firstProblems(parsed.error))
+    const { runId, id } = readRunId(c)
+    const { ws, name } = c.get('catalog')
+    const message = parsed.data.reason ?? 'Somebody asked for it.'
+    const cancelled = runId === null ? null : await engine.cancelRun(ws, runId, message)
+    if (cancelled === null) throw runNotFound(id, name)
+    return answer(c, 202, cancelled)
+  })
+
   addRoute(app, journalRoute, async c => {
     const { after, limit } = readQuery(c, journalQuery)
-    const id = c.req.param('id') ?? ''
-    const runId = decodeId('run', id) as RunId | null
+    const { runId, id } = readRunId(c)
     const { ws, name } = c.get('catalog')
     const journal = runId === null ? null : await readJournal(sql, { ws, runId, after, limit: limit + 1 })
     if (journal === null) throw runNotFound(id, name)
@@ -111,6 +157,12 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
     const view: JournalView = { run: id.toLowerCase(), generation: journal.generation, entries, next }
     return answer(c, 200, view)
   })
+}
+
+/** The id in the path; null when it cannot be one. */
+function readRunId(c: { req: { param: (name: 'id') => string | undefined } }): { id: string; runId: RunId | null } {
+  const id = c.req.param('id') ?? ''
+  return { id, runId: decodeId('run', id) as RunId | null }
 }
 
 /** A cursor is the id of the last run of a page. */

@@ -40,11 +40,18 @@ export const runView = z.strictObject({
   output: anything,
   error: z.looseObject({ name: z.string(), message: z.string() }).nullable(),
   waitingFor: z.string().nullable(),
+  status: anything,
+  tags: z.record(z.string(), z.string()),
+  parent: z.string().nullable(),
   attempts: z.int(),
   generation: z.int(),
   createdAt: instant,
   finishedAt: instant.nullable(),
 })
+
+export const signalView = z.strictObject({ id: z.string() })
+
+export const cancelView = z.strictObject({ run: z.string(), state: z.enum(RUN_STATES) })
 
 export const sentView = z.strictObject({
   events: z.array(z.strictObject({ id: z.string(), runs: z.array(z.string()), ended: z.array(runView).optional() })),

@@ -4,6 +4,7 @@
  */
 import type { RunId, Token, WorkerId, WorkspaceId } from '../core/ids.ts'
 import type { Log } from '../log.ts'
+import { findCancelledParents, walkCancelled } from '../store/cancellations.ts'
 import type { Sql } from '../store/db.ts'
 import { findFanouts, forgetEventIds, walkFanouts } from '../store/ingest.ts'
 import { ensurePartitions } from '../store/partitions.ts'
@@ -18,6 +19,8 @@ const TIMERS_PER_BATCH = 500
 const TIMER_POLL_MS = 500
 const FANOUT_WAKES_PER_BATCH = 500
 const FANOUT_POLL_MS = 500
+const CANCELLED_PER_BATCH = 500
+const CANCELLATIONS_POLL_MS = 500
 const STATISTICS_MS = 1_000
 const UPKEEP_MS = 60_000
 const EVENT_IDS_PER_BATCH = 5_000
@@ -127,6 +130,23 @@ export function startFanouts(deps: ClockDeps): Loop {
         isMore ||= more
       }
       return isMore ? 0 : FANOUT_POLL_MS
+    },
+  })
+}
+
+/** Asks the children of cancelled runs to end too. */
+export function startCancellations(deps: ClockDeps): Loop {
+  return startLoop({
+    name: 'cancellations',
+    log: deps.log,
+    async work() {
+      let isMore = false
+      for (const ws of await findCancelledParents(deps.sql)) {
+        const { asked, more } = await walkCancelled(deps.sql, ws, CANCELLED_PER_BATCH)
+        if (asked > 0) deps.wake(ws)
+        isMore ||= more
+      }
+      return isMore ? 0 : CANCELLATIONS_POLL_MS
     },
   })
 }

@@ -1,10 +1,12 @@
 import type { EntryType } from '@stepwell/protocol'
 import type { Change } from '../core/change.ts'
 import type { RunId, Token, WorkspaceId } from '../core/ids.ts'
-import { waitHash } from '../core/match.ts'
+import { signalHash, waitHash } from '../core/match.ts'
+import type { Watch } from '../core/watches.ts'
 import { instantArray, plainArray, textArray } from './arrays.ts'
 import type { Sql } from './db.ts'
-import { eventColumns, type IngestEvent, WAKES_PER_INGEST_MAX } from './ingest.ts'
+import { eventColumns, type IngestEvent, jsonOrNull, startExtra, WAKES_PER_INGEST_MAX, watchRow } from './ingest.ts'
+import type { Parent } from './queue.ts'
 
 /** One decision about one leased run, to be written. */
 export interface Advance {
@@ -20,6 +22,20 @@ export interface Advance {
   attempts: number
   stamps: TurnStamps
   changes: Change[]
+  /** The run that invoked this one: its wait, if it waits, is resumed by the end. */
+  parent: Parent | null
+  /** The function that follows the end of this run. */
+  follow: Follow | null
+  /** The watches of the runs that it starts, by their ids. */
+  watches: Map<string, Watch[]>
+}
+
+/** A run to start when another has ended: its event is `head`, the event that the other started with, and `tail`. */
+export interface Follow {
+  id: string
+  function: string
+  head: string
+  tail: string
 }
 
 /** Milliseconds since the claim, by a monotonic clock; null when it did not come to that. */
@@ -40,7 +56,7 @@ export type Advanced =
 export interface DeliveredEntry {
   seq: number
   type: EntryType
-  key: string
+  key: string | null
   /** JSON text */
   data: string | null
 }
@@ -52,7 +68,7 @@ interface Row {
   now: Date
   entrySeq: number | null
   entryType: EntryType
-  entryKey: string
+  entryKey: string | null
   entryData: string | null
 }
 
@@ -110,13 +126,73 @@ async function write(sql: Sql, ws: WorkspaceId, items: Advance[], sent: Sent): P
       ${plainArray(entries.map(e => e.change.durationMs ?? null))}, ${textArray(entries.map(e => e.change.data))},
       ${plainArray(waits.map(w => w.run))}, ${textArray(waits.map(w => w.change.key))}, ${plainArray(waits.map(w => w.change.wait))},
       ${instantArray(waits.map(w => w.change.dueAtMs))},
-      ${textArray(waits.map(w => (w.change.wait === 'event' ? w.change.event : null)))},
-      ${plainArray(waits.map(w => (w.change.wait === 'event' ? waitHash(w.change.event, w.change.match) : null)))},
+      ${textArray(waits.map(w => awaitedOf(w.change)))}, ${plainArray(waits.map(w => hashOf(w.change)))},
       ${sent.version}, ${plainArray(sent.senders.map(s => s.item + 1))}, ${plainArray(sent.senders.map(s => s.event + 1))},
       ${events.id}, ${events.wireId}, ${events.own}, ${events.name}, ${events.ts}, ${events.data},
       ${events.keyEvent}, ${events.keyHash}, ${events.runId}, ${events.runEvent}, ${events.runFunction},
-      ${WAKES_PER_INGEST_MAX})`
+      ${WAKES_PER_INGEST_MAX}, ${jsonOrNull(extraOf(items, settles, sent))})`
 }
+
+type OpenWait = Extract<Change, { kind: 'open_wait' }>
+
+/** What a wait is for, in a word. */
+function awaitedOf(wait: OpenWait): string | null {
+  switch (wait.wait) {
+    case 'event':
+      return wait.event
+    case 'signal':
+      return wait.signal
+    case 'child':
+      return wait.label
+    default:
+      return null
+  }
+}
+
+function hashOf(wait: OpenWait): string | null {
+  if (wait.wait === 'event') return waitHash(wait.event, wait.match)
+  return wait.wait === 'signal' ? signalHash(wait.signal) : null
+}
+
+/** What few batches bring, in the form of `p_extra`; null when this one brings nothing of it. Indexes count from 1. */
+function extraOf(items: Advance[], settles: Settle[], sent: Sent): object | null {
+  const extra: Record<'parents' | 'starts' | 'watches' | 'said' | 'next' | 'follow', object[]> = {
+    parents: [],
+    starts: [],
+    watches: [],
+    said: [],
+    next: [],
+    follow: [],
+  }
+  for (const [index, item] of items.entries()) {
+    const run = index + 1
+    const settle = settles[index]
+    if (settle?.step === 'done' && item.parent?.wait)
+      extra.parents.push({ run, parent: item.parent.runId, ...item.parent.wait, ...resultOf(settle) })
+    if (settle?.step === 'next_generation') extra.next.push({ run, event: settle.event })
+    if (item.follow !== null) extra.follow.push({ run, ...item.follow })
+    for (const change of item.changes) {
+      if (change.kind === 'start_run') {
+        const { runId: id, function: name, event, key, isCancelledWith } = change
+        extra.starts.push({ run, id, function: name, event, key, cancelled_with: isCancelledWith })
+        for (const watch of item.watches.get(id) ?? []) extra.watches.push(watchRow(run, id, watch))
+      } else if (change.kind === 'want_undo') extra.said.push({ run, undo: true })
+      else if (change.kind === 'set_status') extra.said.push({ run, status: change.status })
+      else if (change.kind === 'set_tags') extra.said.push({ run, tags: change.tags })
+    }
+  }
+  const sentExtra = startExtra(sent.events)
+  const isEmpty = sentExtra === null && Object.values(extra).every(rows => rows.length === 0)
+  return isEmpty ? null : { ...extra, sent: sentExtra }
+}
+
+/** What the end of a run is to the run that waits for it. */
+function resultOf(settle: Extract<Settle, { step: 'done' }>): { type: EntryType; data: string | null } {
+  if (settle.state === 'completed') return { type: 'child_completed', data: settle.output }
+  return { type: 'child_failed', data: `{"error":${settle.error ?? 'null'}}` }
+}
+
+type Settle = Extract<Change, { kind: 'settle' }>
 
 function settleOf(item: Advance): Extract<Change, { kind: 'settle' }> {
   const last = item.changes.at(-1)

@@ -1,4 +1,6 @@
+import type { Tags } from '@stepwell/protocol'
 import type { Token, WorkerId, WorkspaceId } from '../core/ids.ts'
+import type { Watch } from '../core/watches.ts'
 import { plainArray, textArray } from './arrays.ts'
 import type { Sql } from './db.ts'
 
@@ -14,7 +16,15 @@ export interface IngestEvent {
   /** JSON text */
   data: string
   hashes: string[]
-  runs: { id: string; function: string }[]
+  runs: StartingRun[]
+}
+
+/** A run that an event starts. */
+export interface StartingRun {
+  id: string
+  function: string
+  watches: Watch[]
+  tags: Tags | null
 }
 
 export type Ingested =
@@ -53,7 +63,7 @@ export async function ingest(
       ${ws}, ${version},
       ${columns.id}, ${columns.wireId}, ${columns.own}, ${columns.name}, ${columns.ts}, ${columns.data},
       ${columns.keyEvent}, ${columns.keyHash}, ${columns.runId}, ${columns.runEvent}, ${columns.runFunction},
-      ${WAKES_PER_INGEST_MAX}, ${lease?.worker ?? null}, ${lease?.token ?? null}, ${lease?.count ?? 0})`
+      ${WAKES_PER_INGEST_MAX}, ${lease?.worker ?? null}, ${lease?.token ?? null}, ${lease?.count ?? 0}, ${jsonOrNull(startExtra(events))})`
   if (row === undefined || row.stale) return { stale: true }
   const known = new Map<number, string[]>()
   if (row.knownEvent !== null && row.knownRuns !== null) {
@@ -89,6 +99,28 @@ export function eventColumns(events: IngestEvent[]) {
     runEvent: plainArray(runs.map(r => r.event)),
     runFunction: textArray(runs.map(r => r.function)),
   }
+}
+
+/** What few runs have at their start, in the form of `p_extra`; null when none has it. Indexes count from 1. */
+export function startExtra(events: IngestEvent[]): { watches: object[]; tags: object[] } | null {
+  const watches: object[] = []
+  const tags: object[] = []
+  for (const [index, event] of events.entries())
+    for (const run of event.runs) {
+      for (const watch of run.watches) watches.push(watchRow(index + 1, run.id, watch))
+      if (run.tags !== null) tags.push({ run: index + 1, id: run.id, tags: run.tags })
+    }
+  return watches.length === 0 && tags.length === 0 ? null : { watches, tags }
+}
+
+/** A row of `watches` in a `p_extra`. */
+export function watchRow(run: number, id: string, { key, kind, dueMs, event, hash }: Watch): object {
+  return { run, id, key, kind, due_ms: dueMs, event, hash }
+}
+
+/** JSON text for an argument of type json. */
+export function jsonOrNull(value: object | null): string | null {
+  return value === null ? null : JSON.stringify(value)
 }
 
 /** Wakes one batch of the waits of one large fan-out. */

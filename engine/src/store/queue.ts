@@ -9,12 +9,26 @@ export interface Claimed {
   generation: number
   turn: number
   trouble: string | null
+  /** The run that invoked it; null when an event started it. */
+  parent: Parent | null
+  /** When the run began, Unix milliseconds. */
+  createdAtMs: number
+  wantsUndo: boolean
+  /** JSON texts. */
+  status: string | null
+  tags: string | null
   /** The workspace's version at the claim. */
   version: string
   /** The database's clock at the claim, Unix milliseconds with fractions. */
   nowMs: number
   readyAtMs: number
   journal: ClaimedEntry[]
+}
+
+/** The run that invoked another, and its wait for the other's end; null when it does not wait. */
+export interface Parent {
+  runId: RunId
+  wait: { key: string; generation: number } | null
 }
 
 export interface ClaimedEntry {
@@ -28,8 +42,16 @@ export interface ClaimedEntry {
   data: string | null
 }
 
-type ClaimRow = Omit<Claimed, 'journal' | 'readyAtMs'> &
-  Omit<ClaimedEntry, 'at' | 'turn'> & { entryTurn: number; at: Date; readyAt: Date }
+type ClaimRow = Omit<Claimed, 'journal' | 'readyAtMs' | 'createdAtMs' | 'parent'> &
+  Omit<ClaimedEntry, 'at' | 'turn'> & {
+    parentId: RunId | null
+    parentKey: string | null
+    parentGeneration: number | null
+    entryTurn: number
+    at: Date
+    readyAt: Date
+    createdAt: Date
+  }
 
 /**
  * Leases up to `limit` runnable runs to the worker, under one new token. `fromMs`: those that became runnable then or later
@@ -48,13 +70,18 @@ export async function claim(
   let current: Claimed | undefined
   for (const row of rows) {
     if (current?.runId !== row.runId) {
-      const { runId, function: name, generation, turn, trouble, version, nowMs } = row
+      const { runId, function: name, generation, turn, trouble, wantsUndo, status, tags, version, nowMs } = row
       current = {
         runId,
         function: name,
         generation,
         turn,
         trouble,
+        parent: parentOf(row),
+        createdAtMs: row.createdAt.getTime(),
+        wantsUndo,
+        status,
+        tags,
         version,
         nowMs,
         readyAtMs: row.readyAt.getTime(),
@@ -66,6 +93,12 @@ export async function claim(
     current.journal.push({ seq, turn: row.entryTurn, at: row.at.toISOString(), type, key, saw, data })
   }
   return claimed
+}
+
+function parentOf({ parentId, parentKey, parentGeneration }: ClaimRow): Parent | null {
+  if (parentId === null) return null
+  const isAwaited = parentKey !== null && parentGeneration !== null
+  return { runId: parentId, wait: isAwaited ? { key: parentKey, generation: parentGeneration } : null }
 }
 
 /** Workspaces with runnable runs, by a loose walk of the index: a plain read that locks nothing. */

@@ -21,6 +21,9 @@ interface RunRow {
   error: string | null
   trouble: string | null
   waits: string | null
+  status: string | null
+  tags: string | null
+  parentId: string | null
   attempts: number
   createdAt: Date
   finishedAt: Date | null
@@ -69,7 +72,7 @@ interface Branch {
 /** What a live run is doing follows from where else it has a row. The page is cut before its waits and attempts are read. */
 function liveRuns(sql: Sql, branch: Branch): Fragment {
   return sql`(
-    select p.id, p.function, p.generation, p.state, null as output, null as error, p.trouble,
+    select p.id, p.function, p.generation, p.state, null as output, null as error, p.status, p.tags, p.parent_id, p.trouble,
       (select json_agg(w)::text from (
         select kind, key, to_char(due_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "dueAt", event
         from stepwell.waits where ws = p.ws and run_id = p.id
@@ -109,7 +112,7 @@ function liveStates(sql: Sql, branch: Branch): Fragment {
 
 function doneRuns(sql: Sql, branch: Branch): Fragment {
   return sql`(
-    select r.id, r.function, r.generation, r.state, r.output, r.error, null as trouble, null as waits, r.attempts,
+    select r.id, r.function, r.generation, r.state, r.output, r.error, r.status, r.tags, r.parent_id, null as trouble, null as waits, r.attempts,
       r.created_at, r.finished_at
     from stepwell.runs_done r
     where r.ws = ${branch.ws} ${branch.state === null ? sql`` : doneIs(sql, branch.state)}
@@ -142,6 +145,9 @@ function viewOf(row: RunRow): RunView {
     output: row.output === null ? null : JSON.parse(row.output),
     error: row.error === null ? null : (JSON.parse(row.error) as WireError),
     waitingFor: isFinalState(row.state) ? null : waitingFor(waits, trouble),
+    status: row.status === null ? null : JSON.parse(row.status),
+    tags: row.tags === null ? {} : JSON.parse(row.tags),
+    parent: row.parentId === null ? null : encodeId('run', row.parentId),
     attempts: row.attempts,
     generation: row.generation,
     createdAt: row.createdAt.toISOString(),

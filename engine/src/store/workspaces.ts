@@ -1,5 +1,5 @@
-import type { Trigger } from '@stepwell/protocol'
-import { type Catalog, startedBy } from '../core/catalog.ts'
+import type { FunctionDescription } from '@stepwell/protocol'
+import { type Catalog, cancelShapes, startedBy } from '../core/catalog.ts'
 import type { WorkspaceId } from '../core/ids.ts'
 import { plainArray, textArray } from './arrays.ts'
 import type { Sql } from './db.ts'
@@ -44,14 +44,15 @@ export async function readCatalog(sql: Sql, ws: WorkspaceId): Promise<Catalog | 
     select w.name, w.version, w.url,
       (select coalesce(json_agg(k.secret order by k.created_at desc), '[]')::text
         from stepwell.workspace_keys k where k.ws = w.ws) as keys,
-      (select coalesce(json_agg(json_build_object('id', f.id, 'triggers', f.triggers::json) order by f.id), '[]')::text
+      (select coalesce(json_agg(json_build_object('id', f.id, 'triggers', f.triggers::json, 'options', f.options::json) order by f.id), '[]')::text
         from stepwell.functions f where f.ws = w.ws) as functions,
       (select coalesce(json_agg(json_build_array(s.event, s.paths::json) order by s.event, s.paths), '[]')::text
         from stepwell.match_shapes s where s.ws = w.ws) as shapes
     from stepwell.workspaces w
     where w.ws = ${ws}`
   if (row === undefined) return null
-  const functions = JSON.parse(row.functions) as { id: string; triggers: Trigger[] }[]
+  const rows = JSON.parse(row.functions) as (Pick<FunctionDescription, 'id' | 'triggers'> & { options: object })[]
+  const functions: FunctionDescription[] = rows.map(({ options, ...rest }) => ({ ...rest, ...options }))
   const shapes = new Map<string, string[][]>()
   for (const [event, paths] of JSON.parse(row.shapes) as [string, string[]][])
     shapes.set(event, [...(shapes.get(event) ?? []), paths])
@@ -61,9 +62,10 @@ export async function readCatalog(sql: Sql, ws: WorkspaceId): Promise<Catalog | 
     version: row.version,
     url: row.url,
     keys: JSON.parse(row.keys) as string[],
-    functions,
+    functions: new Map(functions.map(one => [one.id, one])),
     startedBy: startedBy(functions),
     shapes,
+    cancelShapes: cancelShapes(functions),
   }
 }
 
@@ -71,12 +73,13 @@ export async function readCatalog(sql: Sql, ws: WorkspaceId): Promise<Catalog | 
 export async function saveApp(
   sql: Sql,
   ws: WorkspaceId,
-  app: { url: string; functions: { id: string; triggers: Trigger[] }[] },
+  app: { url: string; functions: FunctionDescription[] },
 ): Promise<void> {
   await sql`
     select stepwell.save_app(
       ${ws}, ${app.url}, ${textArray(app.functions.map(f => f.id))},
-      ${textArray(app.functions.map(f => JSON.stringify(f.triggers)))})`
+      ${textArray(app.functions.map(f => JSON.stringify(f.triggers)))},
+      ${textArray(app.functions.map(({ id: _, triggers: __, ...options }) => JSON.stringify(options)))})`
 }
 
 /** Makes a shape known: from the commit on, every accepted event of that name gets its key under it. */

@@ -7,7 +7,6 @@
  * the reconciling loop, and the next claim reads what is true.
  */
 
-import { byteLength } from '../core/byte-length.ts'
 import type { Change, RecordChange, SettleChange } from '../core/change.ts'
 import { decide } from '../core/decide.ts'
 import { EngineError } from '../core/errors.ts'
@@ -44,7 +43,8 @@ export type AdvanceResult =
 export interface NewEntry {
   seq: number
   type: RecordChange['type']
-  key: string
+  /** Null for what is about the run and not about an op. */
+  key: string | null
   saw: number | null
   data: string | null
 }
@@ -58,7 +58,8 @@ export function createAdvanceRun(deps: AdvanceDeps): AdvanceRun {
   return async function advanceRun(run, happening) {
     if (run.isOver) return { status: 'stale' }
     run.snapshot.nowMs = deps.nowMs()
-    const changes = decide(run.snapshot, happening, deps.dice)
+    await ensureFunctions(deps, run, happening)
+    const changes = decide(run.snapshot, happening, deps)
     try {
       await ensureShapes(deps, run, changes)
       const advanced = await writeAdvance(run, happening, changes)
@@ -87,7 +88,7 @@ async function refuse(
   deps.log.error({ runId: run.wireId, err: cause }, 'the database refused a report')
   const message = 'The app reported something that cannot be stored. The log of the engine says what.'
   const happening = { kind: 'no_answer', code: 'app_body_invalid', message, dice: deps.dice() } as const
-  const changes = decide(run.snapshot, happening, deps.dice)
+  const changes = decide(run.snapshot, happening, deps)
   try {
     const advanced = await writeAdvance(run, happening, changes)
     applyToMemory(deps, run, changes, advanced)
@@ -95,6 +96,15 @@ async function refuse(
   } catch (error) {
     return giveUp(deps, run, error)
   }
+}
+
+/** A function that nobody knows may have been registered a moment ago. */
+async function ensureFunctions(deps: AdvanceDeps, run: HeldRun, happening: Happening): Promise<void> {
+  if (happening.kind !== 'report') return
+  const { functions } = run.snapshot
+  if (!happening.report.ops.some(op => op.op === 'invoke' && !functions.has(op.function))) return
+  run.catalog = await deps.catalogs.reload(run.ws)
+  run.snapshot.functions = run.catalog.functions
 }
 
 async function ensureShapes(deps: AdvanceDeps, run: HeldRun, changes: Change[]): Promise<void> {
@@ -113,16 +123,23 @@ function applyToMemory(deps: AdvanceDeps, run: HeldRun, changes: Change[], advan
   }
   const recorded = changes.filter(change => change.kind === 'record')
   const entries = orderEntries(advanced.firstSeq, recorded, advanced.delivered)
-  for (const entry of entries)
-    applyEntry(run.snapshot, { type: entry.type, key: entry.key, dataBytes: byteLength(entry.data) })
+  for (const entry of entries) applyEntry(run.snapshot, entry)
   run.nextSeq += entries.length
   const settle = changes.at(-1)
+  for (const change of changes) {
+    if (change.kind === 'want_undo') run.snapshot.wantsUndo = true
+    else if (change.kind === 'set_status') run.said.status = change.status === 'null' ? null : change.status
+    else if (change.kind === 'set_tags') run.said.tags = JSON.stringify(change.tags)
+    else if (change.kind === 'start_run') deps.wake(run.ws)
+  }
   const isSettled = settle?.kind === 'settle' && settle.step !== 'running'
   if (settle?.kind === 'settle' && settle.step === 'trouble') deps.wakeAt(run.ws, run.snapshot.nowMs + settle.resendMs)
   else run.snapshot.trouble = null
   for (const change of changes)
     if (change.kind === 'open_wait' && change.dueAtMs !== null) deps.wakeAt(run.ws, change.dueAtMs)
   if (isSettled) {
+    // Its end may have resumed a parent, or have started what follows it.
+    if (settle.step === 'done' && (run.parent !== null || settle.state !== 'completed')) deps.wake(run.ws)
     deps.held.drop(run)
     deps.onSettled?.(run, settle, advanced.nowMs)
   }

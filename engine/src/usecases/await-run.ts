@@ -2,7 +2,7 @@
  * Waiting for a run's end. Whoever waits is told by the commit that ends the run, when this process makes it; a poll
  * beneath finds the ends that other processes make.
  */
-import { isFinalState, type RunView } from '@stepwell/protocol'
+import { encodeId, isFinalState, type RunView } from '@stepwell/protocol'
 import type { SettleChange } from '../core/change.ts'
 import type { RunId, WorkspaceId } from '../core/ids.ts'
 import type { Sql } from '../store/db.ts'
@@ -69,6 +69,9 @@ export function endedRun(run: HeldRun, end: Extract<SettleChange, { step: 'done'
     output: end.output === null ? null : JSON.parse(end.output),
     error: end.error === null ? null : JSON.parse(end.error),
     waitingFor: null,
+    status: run.said.status === null ? null : JSON.parse(run.said.status),
+    tags: run.said.tags === null ? {} : JSON.parse(run.said.tags),
+    parent: run.parent === null ? null : encodeId('run', run.parent.runId),
     attempts: run.snapshot.attempts,
     generation: run.snapshot.generation,
     createdAt: new Date(run.startedAtMs).toISOString(),

@@ -4,11 +4,10 @@
 
 import { randomBytes } from 'node:crypto'
 import { encodeId } from '@stepwell/protocol'
-import { byteLength } from '../core/byte-length.ts'
 import type { Catalog } from '../core/catalog.ts'
 import type { Trouble } from '../core/happening.ts'
 import type { Token, WorkerId, WorkspaceId } from '../core/ids.ts'
-import { applyEntry, type Snapshot } from '../core/snapshot.ts'
+import { applyEntry, newSnapshot } from '../core/snapshot.ts'
 import type { Sql } from '../store/db.ts'
 import { type Claimed, type ClaimedEntry, claim } from '../store/queue.ts'
 import type { Catalogs } from './catalogs.ts'
@@ -60,18 +59,10 @@ export function newToken(): Token {
 }
 
 function heldRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
-  const snapshot: Snapshot = {
-    runId: row.runId,
-    generation: row.generation,
-    turn: row.turn,
-    nowMs: row.nowMs,
-    trouble: row.trouble === null ? null : (JSON.parse(row.trouble) as Trouble),
-    keys: new Map(),
-    attempts: 0,
-    journalBytes: 0,
-  }
-  for (const entry of row.journal)
-    applyEntry(snapshot, { type: entry.type, key: entry.key, dataBytes: byteLength(entry.data) })
+  const { runId, generation, turn, nowMs, wantsUndo } = row
+  const trouble = row.trouble === null ? null : (JSON.parse(row.trouble) as Trouble)
+  const snapshot = newSnapshot({ runId, generation, turn, nowMs, trouble, wantsUndo, functions: catalog.functions })
+  for (const entry of row.journal) applyEntry(snapshot, entry)
   const nowMonotonicMs = performance.now()
   return {
     catalog,
@@ -82,8 +73,10 @@ function heldRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
     token,
     turn: row.turn,
     snapshot,
+    parent: row.parent,
+    said: { status: row.status, tags: row.tags },
     nextSeq: (row.journal.at(-1)?.seq ?? 0) + 1,
-    startedAtMs: Date.parse(row.journal[0]?.at ?? ''),
+    startedAtMs: row.createdAtMs,
     readyAtMs: row.readyAtMs,
     claimedAtMonotonicMs: nowMonotonicMs,
     lastSignAtMonotonicMs: nowMonotonicMs,

@@ -2,6 +2,7 @@ import type { Ack, Turn } from '@stepwell/protocol'
 import type { Catalog } from '../core/catalog.ts'
 import type { RunId, Token, WorkspaceId } from '../core/ids.ts'
 import type { Snapshot } from '../core/snapshot.ts'
+import type { Parent } from '../store/queue.ts'
 
 /** A run that this process holds under a lease, for the length of one turn. */
 export interface HeldRun {
@@ -14,6 +15,10 @@ export interface HeldRun {
   token: Token
   turn: number
   snapshot: Snapshot
+  /** The run that invoked it; null when an event started it. */
+  parent: Parent | null
+  /** What is recorded of what it says of itself, as JSON texts: at the claim. */
+  said: { status: string | null; tags: string | null }
   /** The seq that the run's next entry gets. */
   nextSeq: number
   /** When the run began, by the database's clock: how far its waits look back. */

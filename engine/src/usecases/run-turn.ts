@@ -47,6 +47,8 @@ async function sendAndRecord(deps: RunTurnDeps, leased: Leased): Promise<void> {
 
 async function dispatch(deps: RunTurnDeps, leased: Leased): Promise<Happening> {
   const { run } = leased
+  const { cancel, wantsUndo } = run.snapshot
+  if (cancel !== null && !wantsUndo) return { kind: 'cancelled', reason: cancel }
   const error = limitFailure(run.snapshot, [])
   if (error !== null) return { kind: 'over_limit', error }
   if (run.catalog.url === null) {
@@ -103,7 +105,9 @@ function turnBody(deps: RunTurnDeps, { run, journal }: Leased): string {
     budgetMs: deps.budgetMs,
     reportUrl: deps.reportUrl,
   })
-  return `${head.slice(0, -1)},"journal":${journal}}`
+  const { status, tags } = run.said
+  const said = `${status === null ? '' : `,"status":${status}`}${tags === null ? '' : `,"tags":${tags}`}`
+  return `${head.slice(0, -1)}${said},"journal":${journal}}`
 }
 
 function noAnswer(

@@ -3,13 +3,14 @@
  * commit that holds it. What an event starts and which waits it may satisfy is computed here from the workspace's
  * catalog; the statement refuses when that is older than the database, and then it is computed again.
  */
-import { encodeId, type NewEvent, type SendEventsAnswer } from '@stepwell/protocol'
+import { type Event, encodeId, type NewEvent, type SendEventsAnswer } from '@stepwell/protocol'
 import type { Catalog } from '../core/catalog.ts'
 import type { RunId, WorkerId, WorkspaceId } from '../core/ids.ts'
-import { eventHash } from '../core/match.ts'
+import { cancelEventHash, eventHash } from '../core/match.ts'
+import { tagsOf, watchesOf } from '../core/watches.ts'
 import type { Sql } from '../store/db.ts'
 import { isDatabaseAway } from '../store/db.ts'
-import { eventJson, type IngestEvent, type Ingested, ingest } from '../store/ingest.ts'
+import { eventJson, type IngestEvent, type Ingested, ingest, type StartingRun } from '../store/ingest.ts'
 import type { Claimed } from '../store/queue.ts'
 import type { Catalogs } from './catalogs.ts'
 import { hold, type Leased, newToken } from './claim-runs.ts'
@@ -111,12 +112,7 @@ async function ingestAndStart(deps: SendEventsDeps, catalog: Catalog, events: In
 }
 
 /** A run that has just been started, as a claim would read it. */
-function freshClaim(
-  run: { id: string; function: string; event: IngestEvent },
-  version: string,
-  nowMs: number,
-  at: string,
-): Claimed {
+function freshClaim(run: StartingRun & { event: IngestEvent }, version: string, nowMs: number, at: string): Claimed {
   return {
     // It was made for this run by prepareEvents.
     runId: run.id as RunId,
@@ -124,11 +120,23 @@ function freshClaim(
     generation: 1,
     turn: 1,
     trouble: null,
+    parent: null,
+    createdAtMs: Math.floor(nowMs),
+    wantsUndo: false,
+    status: null,
+    tags: run.tags === null ? null : JSON.stringify(run.tags),
     version,
     nowMs,
     readyAtMs: nowMs,
     journal: [{ seq: 1, turn: 1, at, type: 'run_started', key: null, saw: null, data: eventJson(run.event) }],
   }
+}
+
+/** A run that an event starts, with what its function says about all of its runs. */
+export function startingRun(catalog: Catalog, name: string, id: string, event: Event): StartingRun {
+  const description = catalog.functions.get(name)
+  if (description === undefined) return { id, function: name, watches: [], tags: null }
+  return { id, function: name, watches: watchesOf(description, event), tags: tagsOf(description, event) }
 }
 
 /** The rows for a batch. An own id that occurs twice in the batch is one event; `positions` says which. */
@@ -155,7 +163,13 @@ export function prepareEvents(
       const hash = eventHash(whole, paths)
       if (hash !== null) hashes.add(hash)
     }
-    const runs = (catalog.startedBy.get(event.name) ?? []).map(name => ({ id: deps.newUuid(), function: name }))
+    for (const paths of catalog.cancelShapes.get(event.name) ?? []) {
+      const hash = cancelEventHash(whole, paths)
+      if (hash !== null) hashes.add(hash)
+    }
+    const runs = (catalog.startedBy.get(event.name) ?? []).map(name =>
+      startingRun(catalog, name, deps.newUuid(), whole),
+    )
     if (event.id !== undefined) byOwnId.set(event.id, events.length)
     return (
       events.push({

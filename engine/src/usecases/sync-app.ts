@@ -2,7 +2,8 @@
  * Registers an app: where it is and which functions it has. The truth is what the URL answers to `describe`, signed; what
  * the sender believes to serve is only compared, so that a wrong URL is found here and not at the first run.
  */
-import type { SyncAnswer, SyncRequest } from '@stepwell/protocol'
+import { isDeepStrictEqual } from 'node:util'
+import type { FunctionDescription, SyncAnswer, SyncRequest } from '@stepwell/protocol'
 import type { CallApp } from '../call/call-app.ts'
 import type { Catalog } from '../core/catalog.ts'
 import { EngineError } from '../core/errors.ts'
@@ -61,8 +62,8 @@ export async function syncApp(
   const answer: SyncAnswer = {
     workspace: catalog.name,
     url: request.url,
-    functions: functions.map(({ id, triggers }) => ({ id, triggers, change: changeOf(before, id, triggers) })),
-    removed: before.functions.map(known => known.id).filter(id => !functions.some(served => served.id === id)),
+    functions: functions.map(one => ({ id: one.id, triggers: one.triggers, change: changeOf(before, one) })),
+    removed: [...before.functions.keys()].filter(id => !functions.some(served => served.id === id)),
   }
   const isNews = before.url !== answer.url || answer.removed.length > 0 || answer.functions.some(isChanged)
   if (onlyChanges && !isNews) return answer
@@ -76,8 +77,8 @@ function isChanged({ change }: SyncAnswer['functions'][number]): boolean {
   return change !== 'unchanged'
 }
 
-function changeOf(before: Catalog, id: string, triggers: unknown): 'added' | 'changed' | 'unchanged' {
-  const known = before.functions.find(candidate => candidate.id === id)
+function changeOf(before: Catalog, served: FunctionDescription): 'added' | 'changed' | 'unchanged' {
+  const known = before.functions.get(served.id)
   if (known === undefined) return 'added'
-  return JSON.stringify(known.triggers) === JSON.stringify(triggers) ? 'unchanged' : 'changed'
+  return isDeepStrictEqual(known, served) ? 'unchanged' : 'changed'
 }

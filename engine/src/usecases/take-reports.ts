@@ -67,13 +67,13 @@ async function apply(deps: TakeReportsDeps, run: HeldRun, report: Report): Promi
 /** The app has the outputs that it sent itself. */
 function ackEntry(entry: NewEntry, turn: number, at: string, own: Set<string>): Entry {
   const { seq, type, key, saw, data } = entry
-  const withoutData = data === null || (type === 'step_completed' && own.has(key))
+  const withoutData = data === null || (type === 'step_completed' && key !== null && own.has(key))
   const view = {
     seq,
     turn,
     at,
     type,
-    key,
+    ...(key === null ? {} : { key }),
     ...(saw === null ? {} : { saw }),
     ...(withoutData ? {} : { data: JSON.parse(data) }),
   }

@@ -6,7 +6,8 @@ import { decide } from '../../src/core/decide.ts'
 import { applyEntry, type Snapshot } from '../../src/core/snapshot.ts'
 
 const NOW = Date.parse('2026-03-01T12:00:00.000Z')
-const HALF = () => 0.5
+const CHILD = '01900000-0000-7000-8000-00000000c41d'
+const HALF = { dice: () => 0.5, newUuid: () => CHILD }
 
 function aSnapshot(given: Partial<Snapshot> = {}): Snapshot {
   return {
@@ -18,6 +19,9 @@ function aSnapshot(given: Partial<Snapshot> = {}): Snapshot {
     keys: new Map(),
     attempts: 0,
     journalBytes: 0,
+    wantsUndo: false,
+    cancel: null,
+    functions: new Set(['child']),
     ...given,
   }
 }
@@ -215,7 +219,7 @@ test('an event of a step with a long id still has an id of lawful length', () =>
 test('a back-off that ends after its step was settled changes nothing', () => {
   const snapshot = aSnapshot({ keys: new Map([['charge', { kind: 'step', state: 'settled', attempts: 2 }]]) })
 
-  applyEntry(snapshot, { type: 'step_due', key: 'charge', dataBytes: 0 })
+  applyEntry(snapshot, { type: 'step_due', key: 'charge', data: null })
 
   expect(decideReport(snapshot, [aStep({ attempt: 3, output: 'again' })])).toEqual([
     { kind: 'settle', step: 'running' },
@@ -357,7 +361,7 @@ test('whatever an app reports, a key settles once, a decision ends with one sett
             if (change.kind !== 'record') continue
             expect(settled.has(change.key)).toBe(false)
             if (change.settles) settled.add(change.key)
-            applyEntry(snapshot, { type: change.type, key: change.key, dataBytes: 0 })
+            applyEntry(snapshot, { type: change.type, key: change.key, data: null })
           }
         }
       },

@@ -7,10 +7,13 @@ import { firstProblems, reportSchema } from '@stepwell/protocol/schemas'
 import { expect, test } from 'vitest'
 import type { Change } from '../../src/core/change.ts'
 import { decide } from '../../src/core/decide.ts'
-import { applyEntry, type Snapshot } from '../../src/core/snapshot.ts'
+import { applyEntry, newSnapshot, type Snapshot } from '../../src/core/snapshot.ts'
 
 interface ReportVectors {
   nowMs: number
+  /** The functions of the workspace, and the id of the next run. */
+  functions: string[]
+  childUuid: string
   valid: {
     name: string
     journal: Entry[]
@@ -28,18 +31,21 @@ function readVectors<T>(name: string): T {
 const reports = readVectors<ReportVectors>('reports.json')
 
 function snapshotOf(journal: Entry[]): Snapshot {
-  const snapshot: Snapshot = {
+  const snapshot = newSnapshot({
     runId: '01900000-0000-7000-8000-000000000000',
     generation: 1,
     turn: 1,
     nowMs: reports.nowMs,
     trouble: null,
-    keys: new Map(),
-    attempts: 0,
-    journalBytes: 0,
-  }
+    wantsUndo: false,
+    functions: new Set(reports.functions),
+  })
   for (const entry of journal)
-    applyEntry(snapshot, { type: entry.type, key: 'key' in entry ? entry.key : null, dataBytes: 0 })
+    applyEntry(snapshot, {
+      type: entry.type,
+      key: 'key' in entry ? entry.key : null,
+      data: 'data' in entry ? JSON.stringify(entry.data) : null,
+    })
   return snapshot
 }
 
@@ -67,7 +73,7 @@ test.each(CASES)('$name (dice $dice)', ({ journal, report, records, ends, dice }
   const changes = decide(
     snapshotOf(journal),
     { kind: 'report', report, isResponse: report.state !== 'running' },
-    () => dice,
+    { dice: () => dice, newUuid: () => reports.childUuid },
   )
 
   const lines = changes.filter(change => change.kind === 'record').map(lineOf)

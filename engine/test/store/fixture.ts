@@ -79,7 +79,7 @@ export function anEvent(
     ts: whole.ts,
     data: JSON.stringify(data),
     hashes: shapes.map(paths => eventHash(whole, paths)).filter(hash => hash !== null),
-    runs: starts.map(name => ({ id: newUuid(), function: name })),
+    runs: starts.map(name => ({ id: newUuid(), function: name, watches: [], tags: null })),
   }
 }
 
@@ -143,6 +143,9 @@ export function anAdvance(leased: Leased, changes: Change[], step: Step, next: P
     attempts: 0,
     stamps: { readyAtMs: leased.readyAtMs, sentMs: null, firstByteMs: null, endedMs: null, replayMs: null },
     changes: [...changes, typeof step === 'string' ? aSettle(step) : step],
+    parent: leased.parent,
+    follow: null,
+    watches: new Map(),
     ...next,
   }
 }
@@ -153,6 +156,12 @@ export function aSettle(step: SettleChange['step']): SettleChange {
       return { kind: 'settle', step, trouble: TROUBLE, resendMs: 60_000 }
     case 'done':
       return { kind: 'settle', step, state: 'completed', output: '1', error: null }
+    case 'next_generation':
+      return {
+        kind: 'settle',
+        step,
+        event: JSON.stringify({ id: 'evt', name: 'next', data: {}, ts: '2026-03-01T12:00:00.000Z' }),
+      }
     default:
       return { kind: 'settle', step }
   }

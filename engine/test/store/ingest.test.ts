@@ -205,7 +205,12 @@ describe("a sender's own id", () => {
   })
 
   test('that occurs twice in a batch is one event', async () => {
-    const catalog = { startedBy: new Map([['thing', ['greet']]]), shapes: new Map() } as unknown as Catalog
+    const catalog = {
+      startedBy: new Map([['thing', ['greet']]]),
+      functions: new Map(),
+      shapes: new Map(),
+      cancelShapes: new Map(),
+    } as unknown as Catalog
     const texts = [{ name: 'thing', id: 'twin' }, { name: 'other' }, { name: 'thing', id: 'twin' }].map(event => ({
       event,
       data: '{}',

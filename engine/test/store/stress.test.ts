@@ -137,7 +137,7 @@ class Actor {
     await this.sql`
       select stale from stepwell.ingest(
         ${store.ws}, ${VERSION}, ${c.id}, ${c.wireId}, ${c.own}, ${c.name}, ${c.ts}, ${c.data}, ${c.keyEvent}, ${c.keyHash},
-        ${c.runId}, ${c.runEvent}, ${c.runFunction}, ${WAKES_MAX}, null, null, 0)`
+        ${c.runId}, ${c.runEvent}, ${c.runFunction}, ${WAKES_MAX}, null, null, 0, null)`
   }
 
   async #claim(): Promise<void> {
@@ -174,7 +174,7 @@ class Actor {
         this.held = this.held.filter(one => one !== holding)
         continue
       }
-      for (const { key } of result.delivered) holding.open.delete(key)
+      for (const { key } of result.delivered) holding.open.delete(key ?? '')
       holding.nextSeq +=
         result.delivered.length + (items[n]?.changes.filter(change => change.kind === 'record').length ?? 0)
     }

@@ -82,7 +82,7 @@ describe('an app', () => {
 
     expect(catalog).toMatchObject({
       url: 'http://two',
-      functions: [{ id: 'b', triggers: onEvent('go') }],
+      functions: new Map([['b', { id: 'b', triggers: onEvent('go') }]]),
       version: '3',
     })
     expect(catalog?.startedBy).toEqual(new Map([['go', ['b']]]))
@@ -91,7 +91,7 @@ describe('an app', () => {
   test('may have no functions', async () => {
     await saveApp(store.sql, store.ws, { url: 'http://one', functions: [] })
 
-    expect((await readCatalog(store.sql, store.ws))?.functions).toEqual([])
+    expect((await readCatalog(store.sql, store.ws))?.functions).toEqual(new Map())
   })
 })
 

@@ -39,6 +39,24 @@ export function describeEntry(entry: JournalEntryView): Sentence | null {
       return { text: line('gets', entry.key, entry.data.name), tone: 'plain' }
     case 'wait_expired':
       return { text: line('gives up', entry.key, 'nothing came in time'), tone: 'busy' }
+    case 'signal_awaited':
+      return { text: line('waits', entry.key, `for a message "${entry.data.signal}"`), tone: 'quiet' }
+    case 'signal_received':
+      return { text: line('gets', entry.key, `the message "${entry.data.name}"`), tone: 'plain' }
+    case 'signal_expired':
+      return { text: line('gives up', entry.key, 'no message came in time'), tone: 'busy' }
+    case 'child_started':
+      return { text: line('starts', entry.key, `${entry.data.function}, and waits`), tone: 'quiet' }
+    case 'child_detached':
+      return { text: line('starts', entry.key, entry.data.function), tone: 'plain' }
+    case 'child_completed':
+      return { text: line('gets', entry.key, shorten(entry.data)), tone: 'plain' }
+    case 'child_failed':
+      return { text: line('failed', entry.key, entry.data.error.message), tone: 'bad' }
+    case 'child_expired':
+      return { text: line('gives up', entry.key, 'the child did not end in time'), tone: 'busy' }
+    case 'cancel_requested':
+      return { text: line('ends', '', entry.data.message), tone: 'busy' }
     case 'events_sent':
       return { text: line('sends', entry.key, `${entry.data.ids.length} events`), tone: 'plain' }
   }

@@ -1,0 +1,248 @@
+-- Why: runs that start runs, ends that others wait for, cancelling, and generations: the rare parts of advance().
+-- Locks: none. Old engines: none.
+
+-- A run in the making: its row, its first entry, its place in the queue.
+create function stepwell.start_runs(
+  p_ws int, p_now timestamptz, p_id uuid[], p_function text[], p_event text[],
+  p_parent uuid[], p_parent_key text[], p_parent_generation int[], p_cancelled_with boolean[]
+) returns void
+language sql as $$
+  with lives as (
+    insert into stepwell.runs (ws, id, function, created_at, parent_id, parent_key, parent_generation, cancelled_with_parent)
+    select p_ws, id, function, p_now, parent, parent_key, parent_generation, cancelled_with
+    from unnest(p_id, p_function, p_parent, p_parent_key, p_parent_generation, p_cancelled_with)
+      as t(id, function, parent, parent_key, parent_generation, cancelled_with)
+  ), begun as (
+    insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, settles, data)
+    select p_ws, id, 1, 1, 1, p_now, 'run_started', false, event from unnest(p_id, p_event) as t(id, event)
+  )
+  insert into stepwell.queue (ws, run_id, ready_at) select p_ws, id, p_now from unnest(p_id) as id
+$$;
+
+-- The children that runs of a batch invoke.
+create function stepwell.start_children(
+  p_ws int, p_now timestamptz, p_ok boolean[], p_run_id uuid[], p_run_generation int[], p_starts json
+) returns void
+language sql as $$
+  select stepwell.start_runs(p_ws, p_now, array_agg(id), array_agg(function), array_agg(event),
+    array_agg(p_run_id[run]), array_agg(key), array_agg(p_run_generation[run]), array_agg(cancelled_with))
+  from json_to_recordset(p_starts) as s(run int, id uuid, function text, event text, key text, cancelled_with boolean)
+  where p_ok[run]
+  having count(*) > 0
+$$;
+
+-- The functions that follow a failure or a cancellation. Before the end: the first entry is still the run's.
+create function stepwell.follow_ends(p_ws int, p_now timestamptz, p_ok boolean[], p_run_id uuid[], p_follow json) returns void
+language sql as $$
+  select stepwell.start_runs(p_ws, p_now, array_agg(f.id), array_agg(f.function), array_agg(f.head || j.data || f.tail),
+    array_agg(p_run_id[f.run]), array_agg(null::text), array_agg(null::int), array_agg(false))
+  from json_to_recordset(p_follow) as f(run int, id uuid, function text, head text, tail text)
+  cross join lateral (
+    select data from stepwell.journal
+    where ws = p_ws and run_id = p_run_id[f.run] and seq = 1
+      and generation = (select generation from stepwell.runs where ws = p_ws and id = p_run_id[f.run])
+    offset 0
+  ) j
+  where p_ok[f.run]
+  having count(*) > 0
+$$;
+
+-- What ended here goes to the waits of the parents that are still open for it, in the generation that asked. The caller
+-- holds the parents' queue rows. Returns how many were told.
+create function stepwell.tell_parents(p_ws int, p_now timestamptz, p_ok boolean[], p_parents json) returns int
+language plpgsql as $$
+declare
+  v_told int;
+begin
+  if p_parents is null then
+    return 0;
+  end if;
+  with ends as (
+    select * from json_to_recordset(p_parents)
+      as e(run int, parent uuid, key text, generation int, type text, data text)
+    where p_ok[run]
+  ), taken as (
+    delete from stepwell.waits
+    where ctid = any(array(
+      select open.ctid
+      from ends
+      cross join lateral (
+        select w.ctid from stepwell.waits w
+        where w.ws = p_ws and w.run_id = ends.parent and w.key = ends.key and w.generation = ends.generation and w.kind = 'child'
+        offset 0
+        for update
+      ) open))
+    returning run_id, key, generation
+  )
+  insert into stepwell.inbox (ws, run_id, key, generation, arrived_at, ord, type, data)
+  select p_ws, taken.run_id, taken.key, taken.generation, p_now, ends.run, ends.type, ends.data
+  from taken
+  join ends on ends.parent = taken.run_id and ends.key = taken.key and ends.generation = taken.generation;
+  get diagnostics v_told = row_count;
+  return v_told;
+end $$;
+
+-- What runs say of themselves: whether they want to be undone, their status, their tags.
+create function stepwell.note_said(p_ws int, p_ok boolean[], p_run_id uuid[], p_said json) returns void
+language plpgsql as $$
+declare
+  v_said record;
+begin
+  for v_said in
+    select p_run_id[run] as id, undo, status, tags
+    from json_to_recordset(p_said) as s(run int, undo boolean, status text, tags json)
+    where p_ok[run]
+  loop
+    update stepwell.runs set
+      wants_undo = wants_undo or coalesce(v_said.undo, false),
+      status = case when v_said.status is null then status else nullif(v_said.status, 'null') end,
+      tags = case when v_said.tags is null then tags else nullif(v_said.tags::text, '{}') end
+    where ws = p_ws and id = v_said.id;
+    if v_said.tags is not null then
+      perform stepwell.set_tags(p_ws, v_said.id, v_said.tags);
+    end if;
+  end loop;
+end $$;
+
+-- These tags and no others.
+create function stepwell.set_tags(p_ws int, p_run uuid, p_tags json) returns void
+language sql as $$
+  with wanted as materialized (
+    select key as name, value from json_each_text(p_tags)
+  ), gone as (
+    delete from stepwell.run_tags where ws = p_ws and run_id = p_run and name not in (select name from wanted)
+  )
+  insert into stepwell.run_tags (ws, run_id, name, value)
+  select p_ws, p_run, name, value from wanted
+  on conflict (ws, run_id, name) do update set value = excluded.value where run_tags.value <> excluded.value
+$$;
+
+-- Waits that may end the runs that start here: events that cancel them, and time-outs.
+create function stepwell.open_watches(p_ws int, p_now timestamptz, p_ok boolean[], p_watches json) returns void
+language sql as $$
+  insert into stepwell.waits (ws, run_id, key, generation, kind, due_at, event, hash, opened_at)
+  select p_ws, id, key, 1, kind, p_now + make_interval(secs => due_ms / 1000), event, hash, p_now
+  from json_to_recordset(p_watches)
+    as w(run int, id uuid, key text, kind text, due_ms double precision, event text, hash uuid)
+  where p_ok[run]
+$$;
+
+-- The hash of a signal's name, as the engine makes it.
+create function stepwell.signal_hash(p_name text) returns uuid
+language sql stable as $$
+  select substr(encode(sha256(convert_to('["signal",' || to_json(p_name) || ']', 'utf8')), 'hex'), 1, 32)::uuid
+$$;
+
+-- Remembers which events runs have had, before their journals go: the last thousand of each. Waits look back no further than
+-- to what is forgotten.
+create function stepwell.remember_taken(p_ws int, p_runs uuid[]) returns void
+language plpgsql as $$
+begin
+  insert into stepwell.taken_events (ws, run_id, event_id, at)
+  select p_ws, j.run_id, j.event_id, j.at from stepwell.journal j
+  where j.ws = p_ws and j.run_id = any(p_runs) and j.event_id is not null
+  on conflict do nothing;
+  with forgotten as (
+    delete from stepwell.taken_events t
+    using (
+      select run_id, event_id, row_number() over (partition by run_id order by at desc, event_id desc) as place
+      from stepwell.taken_events where ws = p_ws and run_id = any(p_runs)
+    ) old
+    where t.ws = p_ws and t.run_id = old.run_id and t.event_id = old.event_id and old.place > 1000
+    returning t.run_id, t.at
+  )
+  update stepwell.runs r set looks_back_to = f.at
+  from (select run_id, max(at) as at from forgotten group by run_id) f
+  where r.ws = p_ws and r.id = f.run_id;
+end $$;
+
+-- The next generation of runs: an empty journal but for the event that it starts with. What had arrived and was not delivered
+-- goes back to where it came from; what is still to come for the old generation finds no wait and is dropped. Time-outs and
+-- cancelling events are about the run and stay.
+create function stepwell.begin_generations(
+  p_ws int, p_now timestamptz, p_ok boolean[], p_run_id uuid[], p_run_generation int[], p_next json
+) returns void
+language plpgsql as $$
+declare
+  v_runs uuid[];
+  v_events text[];
+begin
+  select array_agg(p_run_id[run]), array_agg(event) into v_runs, v_events
+  from json_to_recordset(p_next) as n(run int, event text)
+  where p_ok[run];
+  if v_runs is null then
+    return;
+  end if;
+  -- what was given out came before what still lies there, so it goes to the front again
+  insert into stepwell.signals (ws, run_id, hash, received_at, id, data)
+  select p_ws, i.run_id, stepwell.signal_hash(i.data::json->>'name'), i.arrived_at - interval '1 day', i.event_id, i.data
+  from stepwell.inbox i
+  where i.ws = p_ws and i.run_id = any(v_runs) and i.type = 'signal_received'
+  on conflict do nothing;
+  delete from stepwell.inbox where ws = p_ws and run_id = any(v_runs) and type <> 'cancel_requested';
+  delete from stepwell.waits where ws = p_ws and run_id = any(v_runs) and kind not in ('cancel', 'deadline');
+  perform stepwell.remember_taken(p_ws, v_runs);
+  -- bounded: a run that goes on for years keeps one generation
+  delete from stepwell.journal where ws = p_ws and run_id = any(v_runs);
+  update stepwell.runs set generation = generation + 1, turns_settled = 0, wants_undo = false, trouble = null
+  where ws = p_ws and id = any(v_runs);
+  update stepwell.waits w set generation = w.generation + 1 where ws = p_ws and run_id = any(v_runs);
+  update stepwell.inbox i set generation = i.generation + 1 where ws = p_ws and run_id = any(v_runs);
+  insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, settles, data)
+  select p_ws, r.id, r.generation, 1, 1, p_now, 'run_started', false, n.event
+  from unnest(v_runs, v_events) as n(id, event)
+  cross join lateral (select id, generation from stepwell.runs where ws = p_ws and runs.id = n.id offset 0) r;
+end $$;
+
+-- Asks runs to end. Returns those that are live: they have been asked, now or before.
+create function stepwell.ask_to_cancel(p_ws int, p_run_id uuid[], p_by text, p_message text) returns uuid[]
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
+declare
+  v_live uuid[];
+begin
+  perform stepwell.wake(p_ws, p_run_id);
+  v_live := array(select id from stepwell.runs where ws = p_ws and id = any(p_run_id));
+  insert into stepwell.inbox (ws, run_id, key, generation, arrived_at, type, data)
+  select p_ws, r.id, stepwell.cancel_key(), r.generation, clock_timestamp(), 'cancel_requested', stepwell.cancel_reason(p_by, p_message)
+  from unnest(v_live) as live(id)
+  cross join lateral (select id, generation from stepwell.runs where ws = p_ws and runs.id = live.id offset 0) r
+  on conflict do nothing;
+  delete from stepwell.queue q
+  where q.ws = p_ws and q.run_id = any(p_run_id) and not q.run_id = any(v_live);
+  return v_live;
+end $$;
+
+-- One batch of the children of one cancelled run. Returns how many were asked, and whether more is to do.
+create function stepwell.walk_cancelled(p_ws int, p_limit int, out asked int, out more boolean)
+language plpgsql
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_mergejoin = off
+as $$
+declare
+  v_parent uuid;
+  v_children uuid[];
+begin
+  asked := 0;
+  more := false;
+  if not pg_try_advisory_xact_lock(p_ws, -3) then
+    return;
+  end if;
+  select run_id into v_parent from stepwell.cancelled_parents where ws = p_ws order by run_id limit 1;
+  if not found then
+    return;
+  end if;
+  more := true;
+  v_children := array(
+    select id from stepwell.runs
+    where ws = p_ws and parent_id = v_parent and cancelled_with_parent
+    order by id
+    limit p_limit);
+  if cardinality(v_children) = 0 then
+    delete from stepwell.cancelled_parents where ws = p_ws and run_id = v_parent;
+    return;
+  end if;
+  asked := cardinality(stepwell.ask_to_cancel(p_ws, v_children, 'parent', 'The run that invoked this one was cancelled.'));
+  -- asked once, and found no more
+  update stepwell.runs set cancelled_with_parent = false where ws = p_ws and id = any(v_children);
+end $$;
