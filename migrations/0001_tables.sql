@@ -54,6 +54,8 @@ create table stepwell.runs (
   ws int not null,
   id uuid not null,
   function text not null,
+  -- of the function, when the generation began
+  version int not null default 1,
   generation int not null default 1,
   turns_settled int not null default 0,
   -- JSON {code, message, attempts, since} while the app does not answer as it should
@@ -241,6 +243,7 @@ create table stepwell.runs_done (
   ws int not null,
   id uuid not null,
   function text not null,
+  version int not null default 1,
   generation int not null,
   state text not null check (state in ('completed', 'failed', 'cancelled')),
   attempts int not null,

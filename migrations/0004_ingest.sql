@@ -9,7 +9,7 @@ create function stepwell.ingest(
   p_ws int, p_version bigint,
   p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
   p_key_event int[], p_key_hash uuid[],
-  p_run_id uuid[], p_run_event int[], p_run_function text[],
+  p_run_id uuid[], p_run_event int[], p_run_function text[], p_run_version int[],
   p_max_wakes int, p_worker uuid, p_token bigint, p_leases int, p_extra text,
   out stale boolean, out known_event int[], out known_runs text[], out now_ms double precision
 ) language plpgsql
@@ -34,7 +34,7 @@ begin
   end if;
   now_ms := extract(epoch from stepwell.accept_events(p_ws, v_fresh,
     p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data,
-    p_key_event, p_key_hash, p_run_id, p_run_event, p_run_function, p_max_wakes, p_worker, p_token, p_leases, p_extra::json)) * 1000;
+    p_key_event, p_key_hash, p_run_id, p_run_event, p_run_function, p_run_version, p_max_wakes, p_worker, p_token, p_leases, p_extra::json)) * 1000;
 end $$;
 
 -- Remembers the senders' own ids with the runs that their events will start. Returns, per event, whether it is new: its id
@@ -81,7 +81,7 @@ create function stepwell.accept_events(
   p_ws int, p_fresh boolean[],
   p_event_id uuid[], p_event_wire_id text[], p_event_name text[], p_event_ts text[], p_event_data text[],
   p_key_event int[], p_key_hash uuid[],
-  p_run_id uuid[], p_run_event int[], p_run_function text[],
+  p_run_id uuid[], p_run_event int[], p_run_function text[], p_run_version int[],
   p_max_wakes int, p_worker uuid, p_token bigint, p_leases int, p_extra json
 ) returns timestamptz
 language plpgsql as $$
@@ -95,11 +95,12 @@ begin
     from unnest(p_fresh, p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data) as e(fresh, id, wire_id, name, ts, data)
     where fresh
   ), started as materialized (
-    select id, event, function, i from unnest(p_run_id, p_run_event, p_run_function) with ordinality as r(id, event, function, i)
+    select id, event, function, version, i
+    from unnest(p_run_id, p_run_event, p_run_function, p_run_version) with ordinality as r(id, event, function, version, i)
     where p_fresh[event]
   ), lives as (
-    insert into stepwell.runs (ws, id, function, created_at)
-    select p_ws, id, function, v_now from started
+    insert into stepwell.runs (ws, id, function, version, created_at)
+    select p_ws, id, function, version, v_now from started
   ), begun as (
     insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, settles, event_id, data)
     select p_ws, id, 1, 1, 1, v_now, 'run_started', false, p_event_id[event],

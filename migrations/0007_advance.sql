@@ -11,12 +11,12 @@
 -- p_sent_event (parallel) say which run sends which event.
 -- p_extra: what few batches bring, as JSON, null for nothing. `run` in it is an index into the runs, from 1:
 --   parents [{run, parent, key, generation, type, data}]   ends that resume a parent; entries of that type for its inbox
---   starts  [{run, id, function, event, key, cancelled_with}] children to start; their parent is the run
+--   starts  [{run, id, function, version, event, key, cancelled_with}] children to start; their parent is the run
 --   watches [{run, id, key, kind, due_ms, event, hash}]     waits that may end a run; `id` of a run that this batch starts
 --   said    [{run, undo, status, tags}]                    what runs say of themselves
---   next    [{run, event}]                                 events that next generations start with
+--   next    [{run, event, version}]                        what next generations start with
 --   sent    {watches, tags}                                what accept_events() wants about runs that sent events start
---   follow  [{run, id, function, head, tail}]              runs that follow an end; head || first event || tail is their event
+--   follow  [{run, id, function, version, head, tail}]              runs that follow an end; head || first event || tail is their event
 -- Returns, per run, one row (entry_seq null): status ok, requeued (runnable again now) or stale; next_seq the seq of the
 -- first entry that was asked for here; and one row per entry that was delivered from the inbox. No rows at all: there are
 -- events, and the caller's idea of the workspace is older than the workspace. Nothing is written; reload and call again.
@@ -31,7 +31,8 @@ create function stepwell.advance(
   p_wait_run int[], p_wait_key text[], p_wait_kind text[], p_wait_due timestamptz[], p_wait_event text[], p_wait_hash uuid[],
   p_version bigint, p_sent_run int[], p_sent_event int[],
   p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
-  p_key_event int[], p_key_hash uuid[], p_start_id uuid[], p_start_event int[], p_start_function text[], p_max_wakes int,
+  p_key_event int[], p_key_hash uuid[], p_start_id uuid[], p_start_event int[], p_start_function text[], p_start_version int[],
+  p_max_wakes int,
   p_extra text
 ) returns table (run int, status text, next_seq int, now timestamptz, entry_seq int, entry_type text, entry_key text, entry_data text)
 language plpgsql
@@ -195,7 +196,7 @@ begin
   if v_fresh is not null then
     perform stepwell.send_events(p_ws, v_ok, v_fresh, v_wakes_later, v_extra->'sent', p_sent_run, p_sent_event,
       p_event_id, p_event_wire_id, p_event_own, p_event_name, p_event_ts, p_event_data,
-      p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, p_max_wakes);
+      p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, p_start_version, p_max_wakes);
   end if;
 
   -- rows that were made for nothing: a lease was not valid, or somebody else took the wait before the lock
@@ -249,7 +250,8 @@ end $$;
 create function stepwell.send_events(
   p_ws int, p_ok boolean[], p_fresh boolean[], p_wakes_later boolean, p_extra json, p_sent_run int[], p_sent_event int[],
   p_event_id uuid[], p_event_wire_id text[], p_event_own boolean[], p_event_name text[], p_event_ts text[], p_event_data text[],
-  p_key_event int[], p_key_hash uuid[], p_start_id uuid[], p_start_event int[], p_start_function text[], p_max_wakes int
+  p_key_event int[], p_key_hash uuid[], p_start_id uuid[], p_start_event int[], p_start_function text[], p_start_version int[],
+  p_max_wakes int
 ) returns void
 language plpgsql as $$
 declare
@@ -267,5 +269,5 @@ begin
   end if;
   perform stepwell.accept_events(p_ws, array(select f and s from unnest(p_fresh, v_sent) with ordinality as t(f, s, i) order by i),
     p_event_id, p_event_wire_id, p_event_name, p_event_ts, p_event_data,
-    p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, case when p_wakes_later then 0 else p_max_wakes end, null, null, 0, p_extra);
+    p_key_event, p_key_hash, p_start_id, p_start_event, p_start_function, p_start_version, case when p_wakes_later then 0 else p_max_wakes end, null, null, 0, p_extra);
 end $$;

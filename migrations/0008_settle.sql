@@ -61,7 +61,7 @@ begin
     -- one statement for all of it: each costs more than the rows of a small batch
     with ended as (
       delete from stepwell.runs where ws = p_ws and id = any(v_done)
-      returning id, function, generation, created_at, parent_id, status, tags
+      returning id, function, version, generation, created_at, parent_id, status, tags
     ), closed as (
       delete from stepwell.waits where ws = p_ws and run_id = any(v_done)
     ), emptied as (
@@ -74,8 +74,8 @@ begin
       delete from stepwell.queue where ws = p_ws and run_id = any(v_leave)
     )
     insert into stepwell.runs_done (
-      ws, id, function, generation, state, attempts, created_at, finished_at, output, error, parent_id, status, tags)
-    select p_ws, r.id, r.function, r.generation, t.state, t.attempts, r.created_at, p_now, t.output, t.error,
+      ws, id, function, version, generation, state, attempts, created_at, finished_at, output, error, parent_id, status, tags)
+    select p_ws, r.id, r.function, r.version, r.generation, t.state, t.attempts, r.created_at, p_now, t.output, t.error,
       r.parent_id, r.status, r.tags
     from ended r
     join unnest(p_run_id, p_ok, p_run_state, p_run_attempts, p_run_output, p_run_error) as t(id, ok, state, attempts, output, error)

@@ -3,15 +3,16 @@
 
 -- A run in the making: its row, its first entry, its place in the queue.
 create function stepwell.start_runs(
-  p_ws int, p_now timestamptz, p_id uuid[], p_function text[], p_event text[],
+  p_ws int, p_now timestamptz, p_id uuid[], p_function text[], p_version int[], p_event text[],
   p_parent uuid[], p_parent_key text[], p_parent_generation int[], p_cancelled_with boolean[]
 ) returns void
 language sql as $$
   with lives as (
-    insert into stepwell.runs (ws, id, function, created_at, parent_id, parent_key, parent_generation, cancelled_with_parent)
-    select p_ws, id, function, p_now, parent, parent_key, parent_generation, cancelled_with
-    from unnest(p_id, p_function, p_parent, p_parent_key, p_parent_generation, p_cancelled_with)
-      as t(id, function, parent, parent_key, parent_generation, cancelled_with)
+    insert into stepwell.runs (
+      ws, id, function, version, created_at, parent_id, parent_key, parent_generation, cancelled_with_parent)
+    select p_ws, id, function, version, p_now, parent, parent_key, parent_generation, cancelled_with
+    from unnest(p_id, p_function, p_version, p_parent, p_parent_key, p_parent_generation, p_cancelled_with)
+      as t(id, function, version, parent, parent_key, parent_generation, cancelled_with)
   ), begun as (
     insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, settles, data)
     select p_ws, id, 1, 1, 1, p_now, 'run_started', false, event from unnest(p_id, p_event) as t(id, event)
@@ -24,9 +25,9 @@ create function stepwell.start_children(
   p_ws int, p_now timestamptz, p_ok boolean[], p_run_id uuid[], p_run_generation int[], p_starts json
 ) returns void
 language sql as $$
-  select stepwell.start_runs(p_ws, p_now, array_agg(id), array_agg(function), array_agg(event),
+  select stepwell.start_runs(p_ws, p_now, array_agg(id), array_agg(function), array_agg(version), array_agg(event),
     array_agg(p_run_id[run]), array_agg(key), array_agg(p_run_generation[run]), array_agg(cancelled_with))
-  from json_to_recordset(p_starts) as s(run int, id uuid, function text, event text, key text, cancelled_with boolean)
+  from json_to_recordset(p_starts) as s(run int, id uuid, function text, version int, event text, key text, cancelled_with boolean)
   where p_ok[run]
   having count(*) > 0
 $$;
@@ -34,9 +35,9 @@ $$;
 -- The functions that follow a failure or a cancellation. Before the end: the first entry is still the run's.
 create function stepwell.follow_ends(p_ws int, p_now timestamptz, p_ok boolean[], p_run_id uuid[], p_follow json) returns void
 language sql as $$
-  select stepwell.start_runs(p_ws, p_now, array_agg(f.id), array_agg(f.function), array_agg(f.head || j.data || f.tail),
+  select stepwell.start_runs(p_ws, p_now, array_agg(f.id), array_agg(f.function), array_agg(f.version), array_agg(f.head || j.data || f.tail),
     array_agg(p_run_id[f.run]), array_agg(null::text), array_agg(null::int), array_agg(false))
-  from json_to_recordset(p_follow) as f(run int, id uuid, function text, head text, tail text)
+  from json_to_recordset(p_follow) as f(run int, id uuid, function text, version int, head text, tail text)
   cross join lateral (
     select data from stepwell.journal
     where ws = p_ws and run_id = p_run_id[f.run] and seq = 1
@@ -166,9 +167,10 @@ language plpgsql as $$
 declare
   v_runs uuid[];
   v_events text[];
+  v_versions int[];
 begin
-  select array_agg(p_run_id[run]), array_agg(event) into v_runs, v_events
-  from json_to_recordset(p_next) as n(run int, event text)
+  select array_agg(p_run_id[run]), array_agg(event), array_agg(version) into v_runs, v_events, v_versions
+  from json_to_recordset(p_next) as n(run int, event text, version int)
   where p_ok[run];
   if v_runs is null then
     return;
@@ -184,7 +186,8 @@ begin
   perform stepwell.remember_taken(p_ws, v_runs);
   -- bounded: a run that goes on for years keeps one generation
   delete from stepwell.journal where ws = p_ws and run_id = any(v_runs);
-  update stepwell.runs set generation = generation + 1, turns_settled = 0, wants_undo = false, trouble = null
+  update stepwell.runs set generation = generation + 1, turns_settled = 0, wants_undo = false, trouble = null,
+    version = v_versions[array_position(v_runs, id)]
   where ws = p_ws and id = any(v_runs);
   update stepwell.waits w set generation = w.generation + 1 where ws = p_ws and run_id = any(v_runs);
   update stepwell.inbox i set generation = i.generation + 1 where ws = p_ws and run_id = any(v_runs);

@@ -16,6 +16,10 @@ export interface Description {
 export interface FunctionDescription {
   /** 1 to 128 of letters, digits, `.`, `_` and `-`. Unique in the app. */
   id: string
+  /** The newest version that is served, and the one that new runs get; 1 when absent. */
+  version?: number
+  /** Older versions that are served too, for the runs that began with them. */
+  olderVersions?: number[]
   /** Empty for one that only other functions start. */
   triggers: Trigger[]
   /** A run that takes longer is cancelled. `startMs`: until its first turn; `finishMs`: until its end. */

@@ -31,6 +31,7 @@ export const ERROR_CODES = [
   'too_many_events',
   'event_too_large',
   'function_not_found',
+  'version_not_found',
   'run_not_found',
   'stale_epoch',
   'not_holder',

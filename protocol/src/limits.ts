@@ -17,6 +17,8 @@ export const LIMITS = {
   tagNameChars: 64,
   tagValueChars: 256,
   cancelMessageChars: 1_024,
+  /** Served side by side. */
+  versionsPerFunction: 100,
   /** Rules of one function in `cancelOn`. */
   cancelRules: 10,
   /** Keys in one generation. */

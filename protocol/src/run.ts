@@ -18,6 +18,8 @@ export interface RunView {
   /** `run_` and 26 characters. */
   id: string
   function: string
+  /** The version of the function that it began with. */
+  version: number
   state: RunState
   /** The handler's return value, when completed. */
   output: Json

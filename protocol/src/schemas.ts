@@ -38,6 +38,7 @@ export const turnSchema = z.object({
   kind: z.literal('turn'),
   workspace,
   function: functionId,
+  version: count.exactOptional(),
   run: z.object({ id: runId, generation: count }),
   turn: count,
   epoch: name(LIMITS.epochChars),
@@ -136,6 +137,8 @@ const paths = z.custom<{ [name: string]: string }>().superRefine((value, context
 
 const functionDescription = z.object({
   id: functionId,
+  version: count.exactOptional(),
+  olderVersions: z.array(count).max(LIMITS.versionsPerFunction).exactOptional(),
   triggers: z.array(trigger),
   timeouts: z.object({ startMs: durationMs.exactOptional(), finishMs: durationMs.exactOptional() }).exactOptional(),
   cancelOn: z

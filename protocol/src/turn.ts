@@ -9,6 +9,8 @@ export interface Turn {
   /** `app/environment`. */
   workspace: string
   function: string
+  /** The version of the function that the run began with; 1 when absent. */
+  version?: number
   run: { id: string; generation: number }
   /** From 1 within a generation. A turn that was not settled is sent again under the same number. */
   turn: number

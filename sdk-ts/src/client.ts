@@ -128,7 +128,7 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
     }
     const body = JSON.stringify({
       url,
-      functions: functions.flatMap(one => [one, ...one.followers]).map(({ id }) => id),
+      functions: [...new Set(functions.flatMap(one => [one, ...one.followers]).map(({ id }) => id))],
     })
     const untilMs = performance.now() + SYNC_PATIENCE_MS
     for (;;) {

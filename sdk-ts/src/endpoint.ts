@@ -31,12 +31,13 @@ import type { Keys } from './keys.ts'
 import { isRecord } from './read-entries.ts'
 import { findTurnProblem } from './read-turn.ts'
 import { SDK } from './sdk-version.ts'
+import type { Served } from './served.ts'
 import type { TurnEnd } from './turn.ts'
 import { executeBatch } from './turn-batch.ts'
 
 /** What an endpoint is made of. */
 export interface EndpointParts {
-  functions: ReadonlyMap<string, DurableFunction>
+  served: Served
   keys: Keys
   replayGuard: ReplayGuard
   /** Executes a turn whose envelope is right; `secrets` are the keys that the request was verified with. */
@@ -119,7 +120,7 @@ async function route(
   }
   switch (body.kind) {
     case 'describe':
-      return JSON.stringify(describe(parts.functions))
+      return JSON.stringify(describe(parts.served))
     case 'turn':
       return takeTurn(body, secrets, parts)
     case 'turns':
@@ -143,13 +144,12 @@ async function takeTurn(
   }
   // Every member that is read from here on was checked.
   const turn = body as unknown as Turn
-  const definition = parts.functions.get(turn.function)
-  if (definition === undefined) {
-    const ids = [...parts.functions.keys()]
-    const detail = `There is no function "${turn.function}" here. Add it to serve([…]), or sync the app again.`
-    return problemAnswer(404, 'function_not_found', detail, { functions: ids })
+  const found = parts.served.find(turn.function, turn.version ?? 1)
+  if ('missing' in found) {
+    const code = found.missing === 'version' ? 'version_not_found' : 'function_not_found'
+    return problemAnswer(404, code, found.message, { functions: parts.served.ids })
   }
-  const end = await parts.execute(turn, definition, secrets)
+  const end = await parts.execute(turn, found.definition, secrets)
   return end.kind === 'report' ? end.text : problemAnswer(409, 'stale_epoch', end.message)
 }
 
@@ -181,16 +181,8 @@ function problemOfTurn({ run, epoch }: Record<string, unknown>, { status, body }
   return JSON.stringify({ kind: 'problem', run: isRecord(run) ? run.id : null, epoch, status, code, detail })
 }
 
-function describe(functions: ReadonlyMap<string, DurableFunction>): Description {
-  return {
-    kind: 'description',
-    sdk: SDK,
-    functions: [...functions.values()].map(({ id, trigger, policies }) => ({
-      id,
-      triggers: trigger === null ? [] : [{ event: trigger.event }],
-      ...policies,
-    })),
-  }
+function describe(served: Served): Description {
+  return { kind: 'description', sdk: SDK, functions: served.describe() }
 }
 
 function check(request: EndpointRequest, payload: string | Uint8Array, secrets: readonly string[]): Verified {

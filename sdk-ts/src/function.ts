@@ -58,6 +58,16 @@ export interface FunctionOptions<Trigger, Event, Events extends EventMap, Output
   id: string
   trigger: Trigger
   /**
+   * A whole number from 1, the default. A run goes on with the version that it began with; serve the older ones beside the newest
+   * for as long as they have runs. New runs, and next generations, get the newest.
+   */
+  version?: number
+  /**
+   * Of the newest version: what becomes of runs whose version is not served any more. `wait` (the default): they wait, and say
+   * so. `latest`: they go on with the newest; a journal that does not fit it is refused (`journal_mismatch`).
+   */
+  onMissing?: 'wait' | 'latest'
+  /**
    * Runs from the top on every replay, and gets the recorded results of the steps that are done. So it has to do the
    * same when it sees the same: clocks, dice and calls to the world belong into `step.run`.
    */
@@ -67,6 +77,8 @@ export interface FunctionOptions<Trigger, Event, Events extends EventMap, Output
 /** A function that `serve` takes and `client.sync` announces. Make one with `createFunction`. */
 export interface DurableFunction<Output = unknown> {
   readonly id: string
+  readonly version: number
+  readonly onMissing: 'wait' | 'latest'
   /** Null for one that only other functions start. */
   readonly trigger: { readonly event: string; readonly schema: StandardSchema | undefined } | null
   readonly retries: RetryPolicy
@@ -78,6 +90,7 @@ export interface DurableFunction<Output = unknown> {
   readonly handler: (context: never) => Output | Promise<Output>
 }
 
+const MAX_VERSION = 2 ** 31 - 1
 const FUNCTION_ID = /^[A-Za-z0-9._-]+$/
 
 /**
@@ -110,6 +123,8 @@ export function createFunction<Data = UntypedEvents[string], Output = unknown>(
 export function createFunction(
   options: AnyPolicies & {
     id: string
+    version?: number
+    onMissing?: 'wait' | 'latest'
     trigger?: { event: string; schema?: StandardSchema } | null
     handler: (context: never) => unknown
   },
@@ -119,7 +134,7 @@ export function createFunction(
       'createFunction takes an object: createFunction({ id: "onboarding", trigger: { event: "user.created" }, handler }).',
     )
   }
-  const { id, trigger, retries, handler } = options
+  const { id, trigger, retries, handler, version = 1, onMissing = 'wait' } = options
   checkFunctionId(id)
   if (trigger != null && trigger.event === undefined && typeof trigger === 'object' && 'cron' in trigger) {
     throw new TypeError(
@@ -127,12 +142,17 @@ export function createFunction(
     )
   }
   if (trigger != null) checkTrigger(id, trigger)
+  if (!Number.isInteger(version) || version < 1 || version > MAX_VERSION) {
+    throw new TypeError(`The version of function "${id}" is ${String(version)}; use a whole number from 1.`)
+  }
   if (typeof handler !== 'function') {
     throw new TypeError(`Function "${id}" has no handler. Add handler: async ({ event, step }) => { … }.`)
   }
   const policy = toRetryPolicy(retries, `function "${id}"`)
   return {
     id,
+    version,
+    onMissing,
     trigger: trigger == null ? null : { event: trigger.event, schema: trigger.schema },
     retries: policy,
     policies: toPolicies(id, options),

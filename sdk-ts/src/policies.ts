@@ -36,7 +36,16 @@ export function toFollowers(id: string, retries: RetryPolicy, options: AnyPolici
     if (follow === undefined) continue
     if (typeof follow !== 'function') throw new TypeError(`${name} of function "${id}" is no function.`)
     const handler = (context: never) => follow(toEndedContext(context) as never)
-    followers.push({ id: `${id}.${suffix}`, trigger: null, retries, policies: {}, followers: [], handler })
+    followers.push({
+      id: `${id}.${suffix}`,
+      version: 1,
+      onMissing: 'latest',
+      trigger: null,
+      retries,
+      policies: {},
+      followers: [],
+      handler,
+    })
   }
   return followers
 }

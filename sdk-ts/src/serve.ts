@@ -13,6 +13,7 @@ import { RejectionGuard } from './rejection-guard.ts'
 import { ReportStreams } from './report-streams.ts'
 import { Reporter } from './reporter.ts'
 import { Scopes } from './scopes.ts'
+import { Served } from './served.ts'
 import { BodyPlaces } from './step-body.ts'
 import { executeTurn } from './turn.ts'
 import { UnreachableUrls } from './unreachable-urls.ts'
@@ -94,7 +95,7 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
   }
 
   return {
-    functions: indexById(functions),
+    served: new Served(functions),
     keys: new Keys(signingKey),
     replayGuard: createReplayGuard(),
     execute: async (turn, definition, secrets) => {
@@ -108,23 +109,6 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
       }
     },
   }
-}
-
-function indexById(functions: readonly DurableFunction[]): ReadonlyMap<string, DurableFunction> {
-  if (!Array.isArray(functions) || functions.length === 0) {
-    throw new TypeError('serve needs at least one function: serve([onboarding]).')
-  }
-  const byId = new Map<string, DurableFunction>()
-  for (const definition of functions.flatMap(one => [one, ...(one?.followers ?? [])])) {
-    if (typeof definition?.id !== 'string' || typeof definition.handler !== 'function') {
-      throw new TypeError('serve takes functions made with createFunction.')
-    }
-    if (byId.has(definition.id)) {
-      throw new TypeError(`There are two functions with the id "${definition.id}". Give one of them another id.`)
-    }
-    byId.set(definition.id, definition)
-  }
-  return byId
 }
 
 function isFetchRequest(value: unknown): value is Request {

@@ -59,7 +59,7 @@ export function aStartingEvent(): IngestEvent {
     ts: new Date().toISOString(),
     data: JSON.stringify(OUTPUT),
     hashes: [],
-    runs: [{ id: newUuid(), function: FUNCTION, watches: [], tags: null }],
+    runs: [{ id: newUuid(), function: FUNCTION, version: 1, watches: [], tags: null }],
   }
 }
 
@@ -97,6 +97,8 @@ function anAdvance(leased: Leased, stepsBefore: number, changes: Change[]): Adva
     stamps: { readyAtMs: leased.readyAtMs, sentMs: 0.1, firstByteMs: 0.9, endedMs: 1.1, replayMs: 0.05 },
     changes,
     parent: null,
+    function: FUNCTION,
+    versionOf: () => 1,
     follow: null,
     watches: new Map(),
   }

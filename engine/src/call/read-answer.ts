@@ -166,6 +166,7 @@ function refuseProblem(
       'app_functions_differ',
       `App at ${url} does not serve this function: ${detail} Deploy it again, or sync the app that has it.`,
     )
+  if (problem.code === 'version_not_found') return refusal('version_not_found', `App at ${url}: ${detail}`)
   if (status === 401) {
     const ours = call.catalog.keys.map(fingerprint).join(', ')
     const fingerprints = Array.isArray(problem.fingerprints) ? problem.fingerprints.map(String).slice(0, 8) : null

@@ -46,3 +46,8 @@ export function cancelShapes(functions: readonly FunctionDescription[]): Catalog
   }
   return new Map([...byEvent].map(([event, shapes]) => [event, [...shapes.values()]]))
 }
+
+/** The version that new runs of a function get. */
+export function newestVersion(catalog: Catalog, functionId: string): number {
+  return catalog.functions.get(functionId)?.version ?? 1
+}

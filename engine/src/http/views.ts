@@ -36,6 +36,7 @@ export const syncView = z.strictObject({
 export const runView = z.strictObject({
   id: z.string(),
   function: z.string(),
+  version: z.int(),
   state: z.enum(RUN_STATES),
   output: anything,
   error: z.looseObject({ name: z.string(), message: z.string() }).nullable(),

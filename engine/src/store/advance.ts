@@ -24,6 +24,9 @@ export interface Advance {
   changes: Change[]
   /** The run that invoked this one: its wait, if it waits, is resumed by the end. */
   parent: Parent | null
+  function: string
+  /** The version that new runs of a function get. */
+  versionOf: (functionId: string) => number
   /** The function that follows the end of this run. */
   follow: Follow | null
   /** The watches of the runs that it starts, by their ids. */
@@ -129,7 +132,7 @@ async function write(sql: Sql, ws: WorkspaceId, items: Advance[], sent: Sent): P
       ${textArray(waits.map(w => awaitedOf(w.change)))}, ${plainArray(waits.map(w => hashOf(w.change)))},
       ${sent.version}, ${plainArray(sent.senders.map(s => s.item + 1))}, ${plainArray(sent.senders.map(s => s.event + 1))},
       ${events.id}, ${events.wireId}, ${events.own}, ${events.name}, ${events.ts}, ${events.data},
-      ${events.keyEvent}, ${events.keyHash}, ${events.runId}, ${events.runEvent}, ${events.runFunction},
+      ${events.keyEvent}, ${events.keyHash}, ${events.runId}, ${events.runEvent}, ${events.runFunction}, ${events.runVersion},
       ${WAKES_PER_INGEST_MAX}, ${jsonOrNull(extraOf(items, settles, sent))})`
 }
 
@@ -169,12 +172,21 @@ function extraOf(items: Advance[], settles: Settle[], sent: Sent): object | null
     const settle = settles[index]
     if (settle?.step === 'done' && item.parent?.wait)
       extra.parents.push({ run, parent: item.parent.runId, ...item.parent.wait, ...resultOf(settle) })
-    if (settle?.step === 'next_generation') extra.next.push({ run, event: settle.event })
-    if (item.follow !== null) extra.follow.push({ run, ...item.follow })
+    if (settle?.step === 'next_generation')
+      extra.next.push({ run, event: settle.event, version: item.versionOf(item.function) })
+    if (item.follow !== null) extra.follow.push({ run, ...item.follow, version: item.versionOf(item.follow.function) })
     for (const change of item.changes) {
       if (change.kind === 'start_run') {
         const { runId: id, function: name, event, key, isCancelledWith } = change
-        extra.starts.push({ run, id, function: name, event, key, cancelled_with: isCancelledWith })
+        extra.starts.push({
+          run,
+          id,
+          function: name,
+          version: item.versionOf(name),
+          event,
+          key,
+          cancelled_with: isCancelledWith,
+        })
         for (const watch of item.watches.get(id) ?? []) extra.watches.push(watchRow(run, id, watch))
       } else if (change.kind === 'want_undo') extra.said.push({ run, undo: true })
       else if (change.kind === 'set_status') extra.said.push({ run, status: change.status })

@@ -23,6 +23,8 @@ export interface IngestEvent {
 export interface StartingRun {
   id: string
   function: string
+  /** Of the function. */
+  version: number
   watches: Watch[]
   tags: Tags | null
 }
@@ -62,7 +64,7 @@ export async function ingest(
     from stepwell.ingest(
       ${ws}, ${version},
       ${columns.id}, ${columns.wireId}, ${columns.own}, ${columns.name}, ${columns.ts}, ${columns.data},
-      ${columns.keyEvent}, ${columns.keyHash}, ${columns.runId}, ${columns.runEvent}, ${columns.runFunction},
+      ${columns.keyEvent}, ${columns.keyHash}, ${columns.runId}, ${columns.runEvent}, ${columns.runFunction}, ${columns.runVersion},
       ${WAKES_PER_INGEST_MAX}, ${lease?.worker ?? null}, ${lease?.token ?? null}, ${lease?.count ?? 0}, ${jsonOrNull(startExtra(events))})`
   if (row === undefined || row.stale) return { stale: true }
   const known = new Map<number, string[]>()
@@ -98,6 +100,7 @@ export function eventColumns(events: IngestEvent[]) {
     runId: plainArray(runs.map(r => r.id)),
     runEvent: plainArray(runs.map(r => r.event)),
     runFunction: textArray(runs.map(r => r.function)),
+    runVersion: plainArray(runs.map(r => r.version)),
   }
 }
 

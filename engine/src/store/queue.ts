@@ -6,6 +6,8 @@ import type { Sql } from './db.ts'
 export interface Claimed {
   runId: RunId
   function: string
+  /** Of the function. */
+  functionVersion: number
   generation: number
   turn: number
   trouble: string | null
@@ -70,10 +72,23 @@ export async function claim(
   let current: Claimed | undefined
   for (const row of rows) {
     if (current?.runId !== row.runId) {
-      const { runId, function: name, generation, turn, trouble, wantsUndo, status, tags, version, nowMs } = row
+      const {
+        runId,
+        function: name,
+        functionVersion,
+        generation,
+        turn,
+        trouble,
+        wantsUndo,
+        status,
+        tags,
+        version,
+        nowMs,
+      } = row
       current = {
         runId,
         function: name,
+        functionVersion,
         generation,
         turn,
         trouble,

@@ -15,6 +15,7 @@ import type { PendingQuery, Row, Sql } from './db.ts'
 interface RunRow {
   id: string
   function: string
+  version: number
   generation: number
   state: RunState
   output: string | null
@@ -72,7 +73,7 @@ interface Branch {
 /** What a live run is doing follows from where else it has a row. The page is cut before its waits and attempts are read. */
 function liveRuns(sql: Sql, branch: Branch): Fragment {
   return sql`(
-    select p.id, p.function, p.generation, p.state, null as output, null as error, p.status, p.tags, p.parent_id, p.trouble,
+    select p.id, p.function, p.version, p.generation, p.state, null as output, null as error, p.status, p.tags, p.parent_id, p.trouble,
       (select json_agg(w)::text from (
         select kind, key, to_char(due_at at time zone 'utc', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') as "dueAt", event
         from stepwell.waits where ws = p.ws and run_id = p.id
@@ -112,7 +113,7 @@ function liveStates(sql: Sql, branch: Branch): Fragment {
 
 function doneRuns(sql: Sql, branch: Branch): Fragment {
   return sql`(
-    select r.id, r.function, r.generation, r.state, r.output, r.error, r.status, r.tags, r.parent_id, null as trouble, null as waits, r.attempts,
+    select r.id, r.function, r.version, r.generation, r.state, r.output, r.error, r.status, r.tags, r.parent_id, null as trouble, null as waits, r.attempts,
       r.created_at, r.finished_at
     from stepwell.runs_done r
     where r.ws = ${branch.ws} ${branch.state === null ? sql`` : doneIs(sql, branch.state)}
@@ -141,6 +142,7 @@ function viewOf(row: RunRow): RunView {
   return {
     id: encodeId('run', row.id),
     function: row.function,
+    version: row.version,
     state: row.state,
     output: row.output === null ? null : JSON.parse(row.output),
     error: row.error === null ? null : (JSON.parse(row.error) as WireError),

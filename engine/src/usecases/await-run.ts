@@ -65,6 +65,7 @@ export function endedRun(run: HeldRun, end: Extract<SettleChange, { step: 'done'
   return {
     id: run.wireId,
     function: run.function,
+    version: run.version,
     state: end.state,
     output: end.output === null ? null : JSON.parse(end.output),
     error: end.error === null ? null : JSON.parse(end.error),

@@ -70,6 +70,7 @@ function heldRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
     runId: row.runId,
     wireId: encodeId('run', row.runId),
     function: row.function,
+    version: row.functionVersion,
     token,
     turn: row.turn,
     snapshot,

@@ -12,6 +12,8 @@ export interface HeldRun {
   /** `run_…`, as the app knows it. */
   wireId: string
   function: string
+  /** Of the function. */
+  version: number
   token: Token
   turn: number
   snapshot: Snapshot

@@ -99,6 +99,7 @@ function turnBody(deps: RunTurnDeps, { run, journal }: Leased): string {
     kind: 'turn',
     workspace: run.catalog.name,
     function: run.function,
+    version: run.version,
     run: { id: run.wireId, generation: run.snapshot.generation },
     turn: run.turn,
     epoch: run.token,

@@ -4,7 +4,7 @@
  * catalog; the statement refuses when that is older than the database, and then it is computed again.
  */
 import { type Event, encodeId, type NewEvent, type SendEventsAnswer } from '@stepwell/protocol'
-import type { Catalog } from '../core/catalog.ts'
+import { type Catalog, newestVersion } from '../core/catalog.ts'
 import type { RunId, WorkerId, WorkspaceId } from '../core/ids.ts'
 import { cancelEventHash, eventHash } from '../core/match.ts'
 import { tagsOf, watchesOf } from '../core/watches.ts'
@@ -117,6 +117,7 @@ function freshClaim(run: StartingRun & { event: IngestEvent }, version: string, 
     // It was made for this run by prepareEvents.
     runId: run.id as RunId,
     function: run.function,
+    functionVersion: run.version,
     generation: 1,
     turn: 1,
     trouble: null,
@@ -135,8 +136,9 @@ function freshClaim(run: StartingRun & { event: IngestEvent }, version: string, 
 /** A run that an event starts, with what its function says about all of its runs. */
 export function startingRun(catalog: Catalog, name: string, id: string, event: Event): StartingRun {
   const description = catalog.functions.get(name)
-  if (description === undefined) return { id, function: name, watches: [], tags: null }
-  return { id, function: name, watches: watchesOf(description, event), tags: tagsOf(description, event) }
+  const version = newestVersion(catalog, name)
+  if (description === undefined) return { id, function: name, version, watches: [], tags: null }
+  return { id, function: name, version, watches: watchesOf(description, event), tags: tagsOf(description, event) }
 }
 
 /** The rows for a batch. An own id that occurs twice in the batch is one event; `positions` says which. */

@@ -6,7 +6,7 @@
  */
 import type { Event } from '@stepwell/protocol'
 import { byteLength } from '../core/byte-length.ts'
-import type { Catalog } from '../core/catalog.ts'
+import { type Catalog, newestVersion } from '../core/catalog.ts'
 import type { Change, RecordChange } from '../core/change.ts'
 import type { Happening } from '../core/happening.ts'
 import type { WorkspaceId } from '../core/ids.ts'
@@ -113,6 +113,8 @@ function itemOf(deps: WriteAdvanceDeps, run: HeldRun, happening: Happening, chan
       },
       changes,
       parent: run.parent,
+      function: run.function,
+      versionOf: id => newestVersion(run.catalog, id),
       follow: followOf(deps, run, changes),
       watches: watchesOfChildren(run.catalog, changes),
     },

@@ -79,7 +79,7 @@ export function anEvent(
     ts: whole.ts,
     data: JSON.stringify(data),
     hashes: shapes.map(paths => eventHash(whole, paths)).filter(hash => hash !== null),
-    runs: starts.map(name => ({ id: newUuid(), function: name, watches: [], tags: null })),
+    runs: starts.map(name => ({ id: newUuid(), function: name, version: 1, watches: [], tags: null })),
   }
 }
 
@@ -144,6 +144,8 @@ export function anAdvance(leased: Leased, changes: Change[], step: Step, next: P
     stamps: { readyAtMs: leased.readyAtMs, sentMs: null, firstByteMs: null, endedMs: null, replayMs: null },
     changes: [...changes, typeof step === 'string' ? aSettle(step) : step],
     parent: leased.parent,
+    function: leased.function,
+    versionOf: () => 1,
     follow: null,
     watches: new Map(),
     ...next,

@@ -137,7 +137,7 @@ class Actor {
     await this.sql`
       select stale from stepwell.ingest(
         ${store.ws}, ${VERSION}, ${c.id}, ${c.wireId}, ${c.own}, ${c.name}, ${c.ts}, ${c.data}, ${c.keyEvent}, ${c.keyHash},
-        ${c.runId}, ${c.runEvent}, ${c.runFunction}, ${WAKES_MAX}, null, null, 0, null)`
+        ${c.runId}, ${c.runEvent}, ${c.runFunction}, ${c.runVersion}, ${WAKES_MAX}, null, null, 0, null)`
   }
 
   async #claim(): Promise<void> {
