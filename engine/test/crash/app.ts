@@ -12,6 +12,37 @@ function enter(job: string, step: string): void {
   appendFileSync(LEDGER, `${job} ${step}\n`)
 }
 
+/** Waited for, and done. */
+const kid = createFunction<{ job: string }, string>({
+  id: 'kid',
+  handler: async ({ event, step }) => {
+    await step.run('play', () => enter(event.data.job, 'kid'))
+    return `${event.data.job} played`
+  },
+})
+
+/** Waited for, and cancelled with who waits. */
+const sleeper = createFunction({ id: 'sleeper', handler: ({ step }) => step.sleep('long', '1h') })
+
+const family = createFunction<{ 'family.start': { job: string; played?: string } }, 'family.start'>({
+  id: 'family',
+  trigger: { event: 'family.start' },
+  retries: { limit: 5, minDelay: 10, maxDelay: 50 },
+  onCancel: ({ event, step }) => step.run('follow', () => enter(event.data.job, 'followed')),
+  handler: async ({ event, step, run }) => {
+    const { job } = event.data
+    if (run.generation === 1) {
+      const played = await step.invoke('kid', { function: kid, data: { job } })
+      await step.run('book', () => enter(job, 'booked'), { undo: () => enter(job, 'unbooked') })
+      await step.waitForSignal('approval', 'approve')
+      return step.continueAsNew({ job, played })
+    }
+    step.setStatus({ played: event.data.played ?? null })
+    await step.run('book again', () => enter(job, 'booked again'), { undo: () => enter(job, 'unbooked again') })
+    return step.invoke('sleeper', { function: sleeper })
+  },
+})
+
 type Events = Record<'job.start' | 'job.told' | `job.go.${string}`, { job: string }>
 
 const work = createFunction<Events, 'job.start'>({
@@ -52,11 +83,13 @@ const echo = createFunction<Events, 'job.told'>({
   },
 })
 
+const functions = [work, echo, family, kid, sleeper]
+
 createServer((request, response) => {
   if (request.method === 'GET') response.end('ok')
   else void serving(request, response)
 }).listen(Number(PORT), '127.0.0.1', () => {
   // Not awaited: the engine may be down while we start; its workspace knows us from before.
-  new StepwellClient().sync([work, echo]).catch(error => console.error(String(error)))
+  new StepwellClient().sync(functions).catch(error => console.error(String(error)))
 })
-const serving = serve([work, echo])
+const serving = serve(functions)

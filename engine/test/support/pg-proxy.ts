@@ -17,6 +17,9 @@ export const COMMIT_POINTS = [
   'add_shape',
   'add_event_keys',
   'complete_shape',
+  'signal',
+  'ask_to_cancel',
+  'walk_cancelled',
 ] as const
 export type CommitPoint = (typeof COMMIT_POINTS)[number]
 
@@ -49,6 +52,9 @@ const LABELS: [RegExp, CommitPoint][] = [
   [/stepwell\.add_shape\(/, 'add_shape'],
   [/insert into stepwell\.event_keys/, 'add_event_keys'],
   [/set complete_since = least/, 'complete_shape'],
+  [/stepwell\.signal\(/, 'signal'],
+  [/stepwell\.ask_to_cancel\(/, 'ask_to_cancel'],
+  [/stepwell\.walk_cancelled\(/, 'walk_cancelled'],
 ]
 
 interface Armed extends CrashPoint {
