@@ -65,9 +65,13 @@ create table stepwell.runs (
   looks_back_to timestamptz,
   -- the run that invoked it, and the wait of that run (null: nobody waits) that its end resumes
   parent_id uuid,
+  -- null: the same workspace
+  parent_ws int,
   parent_key text,
   parent_generation int,
   cancelled_with_parent boolean not null default false,
+  -- other workspaces in which it has children
+  children_ws int[],
   -- a step has said that it wants to be undone when the run is cancelled: the app gets a turn for that
   wants_undo boolean not null default false,
   -- JSON, as the handler said of itself last

@@ -114,10 +114,7 @@ begin
 
   if p_extra is not null then
     perform stepwell.open_watches(p_ws, v_now, p_fresh, p_extra->'watches');
-    perform stepwell.set_tags(p_ws, id, tags) from json_to_recordset(p_extra->'tags') as t(run int, id uuid, tags json) where p_fresh[run];
-    update stepwell.runs set tags = t.tags::text
-    from json_to_recordset(p_extra->'tags') as t(run int, id uuid, tags json)
-    where runs.ws = p_ws and runs.id = t.id and p_fresh[t.run];
+    perform stepwell.begin_tags(p_ws, p_fresh, p_extra->'tags');
   end if;
 
   if cardinality(p_key_hash) > 0 then

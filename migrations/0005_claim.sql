@@ -31,7 +31,7 @@ $$;
 -- what has been taken is dead and in the way until vacuum comes, and it cannot come while a snapshot is open.
 create function stepwell.claim(p_ws int, p_limit int, p_worker uuid, p_token bigint, p_from_ms double precision)
 returns table (
-  run_id uuid, function text, function_version int, generation int, turn int, trouble text, parent_id uuid, parent_key text, parent_generation int,
+  run_id uuid, function text, function_version int, generation int, turn int, trouble text, parent_id uuid, parent_ws int, parent_key text, parent_generation int,
   wants_undo boolean, status text, tags text, created_at timestamptz, version bigint, now_ms double precision,
   ready_at timestamptz, seq int, entry_turn int, at timestamptz, type text, key text, saw int, data text
 )
@@ -73,7 +73,7 @@ begin
   v_version := (select w.version from stepwell.workspaces w where w.ws = p_ws);
   v_now_ms := extract(epoch from clock_timestamp()) * 1000;
   return query
-    select r.id, r.function, r.version, r.generation, r.turns_settled + 1, r.trouble, r.parent_id, r.parent_key, r.parent_generation,
+    select r.id, r.function, r.version, r.generation, r.turns_settled + 1, r.trouble, r.parent_id, r.parent_ws, r.parent_key, r.parent_generation,
       r.wants_undo, r.status, r.tags, r.created_at, v_version, v_now_ms,
       q.ready_at, j.seq, j.turn, j.at, j.type, j.key, j.saw, j.data
     from unnest(v_runs) as claimed(id)

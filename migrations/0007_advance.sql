@@ -10,9 +10,10 @@
 -- p_event_, p_key_, p_start_: the events that these runs send, as ingest() takes them, with p_version; p_sent_run and
 -- p_sent_event (parallel) say which run sends which event.
 -- p_extra: what few batches bring, as JSON, null for nothing. `run` in it is an index into the runs, from 1:
---   parents [{run, parent, key, generation, type, data}]   ends that resume a parent; entries of that type for its inbox
---   starts  [{run, id, function, version, event, key, cancelled_with}] children to start; their parent is the run
---   watches [{run, id, key, kind, due_ms, event, hash}]     waits that may end a run; `id` of a run that this batch starts
+--   parents [{run, parent, ws, key, generation, type, data}] ends that resume a parent (`ws` null: of this workspace)
+--   starts  [{run, ws, id, function, version, event, key, cancelled_with}] children to start; their parent is the run
+--   watches [{run, ws, id, key, kind, due_ms, event, hash}]     waits that may end a run; `id` of a run that this batch starts
+--   tags    [{run, ws, id, tags}]                          what such a run is found by
 --   said    [{run, undo, status, tags}]                    what runs say of themselves
 --   next    [{run, event, version}]                        what next generations start with
 --   sent    {watches, tags}                                what accept_events() wants about runs that sent events start
@@ -52,6 +53,7 @@ declare
   v_late boolean := false;
   v_fresh boolean[];
   v_targets uuid[] := '{}';
+  v_target_ws int[] := '{}';
   v_wakes_later boolean := false;
   v_made uuid[] := '{}';
 begin
@@ -69,12 +71,15 @@ begin
     if v_wakes_later then
       v_targets := '{}';
     end if;
+    v_target_ws := array_fill(p_ws, array[cardinality(v_targets)]);
   end if;
   if v_extra is not null then
-    v_targets := v_targets || array(select parent from json_to_recordset(v_extra->'parents') as x(parent uuid));
+    select v_target_ws || coalesce(array_agg(coalesce(ws, p_ws)), '{}'), v_targets || coalesce(array_agg(parent), '{}')
+    into v_target_ws, v_targets
+    from json_to_recordset(v_extra->'parents') as x(parent uuid, ws int);
   end if;
   if cardinality(v_targets) > 0 then
-    v_made := stepwell.lock_with_targets(p_ws, p_run_id, v_targets);
+    v_made := stepwell.lock_with_targets(p_ws, p_run_id, v_target_ws, v_targets);
   end if;
 
   -- The fence. Rows are locked in order of run id, before anything is read that depends on them.
@@ -192,6 +197,7 @@ begin
   if v_extra is not null then
     perform stepwell.begin_generations(p_ws, v_now, v_ok, p_run_id, p_run_generation, v_extra->'next');
     perform stepwell.open_watches(p_ws, v_now, v_ok, v_extra->'watches');
+    perform stepwell.begin_tags(p_ws, v_ok, v_extra->'tags');
   end if;
   if v_fresh is not null then
     perform stepwell.send_events(p_ws, v_ok, v_fresh, v_wakes_later, v_extra->'sent', p_sent_run, p_sent_event,
@@ -202,8 +208,8 @@ begin
   -- rows that were made for nothing: a lease was not valid, or somebody else took the wait before the lock
   if cardinality(v_made) > 0 then
     delete from stepwell.queue q
-    where q.ws = p_ws and q.run_id = any(v_made) and q.owner is null
-      and not exists (select from stepwell.inbox i where i.ws = p_ws and i.run_id = q.run_id);
+    where q.ws = any(v_target_ws) and q.run_id = any(v_made) and q.owner is null
+      and not exists (select from stepwell.inbox i where i.ws = q.ws and i.run_id = q.run_id);
   end if;
 
   for v_i in 1..cardinality(p_run_id) loop
@@ -224,16 +230,24 @@ end $$;
 -- Locks the queue rows of runs that send events, or end, together with those of the runs that this will wake, in one order:
 -- whoever holds some rows and then wants others waits, sooner or later, for somebody who does the same. Returns the runs
 -- that were parked: their rows were made here.
-create function stepwell.lock_with_targets(p_ws int, p_run_id uuid[], p_targets uuid[]) returns uuid[]
+create function stepwell.lock_with_targets(p_ws int, p_run_id uuid[], p_target_ws int[], p_targets uuid[]) returns uuid[]
 language plpgsql as $$
 declare
   v_run uuid;
+  v_ws int;
   v_found boolean;
   v_made uuid[] := '{}';
 begin
-  for v_run in select distinct r from unnest(p_run_id || p_targets) r order by r loop
-    if v_run = any(p_targets) then
-      insert into stepwell.queue (ws, run_id, ready_at) values (p_ws, v_run, clock_timestamp())
+  -- ids of runs are unique beyond their workspaces, so their order is one for all
+  for v_run, v_ws in
+    select r.id, max(t.ws)
+    from (select distinct unnest(p_run_id || p_targets) as id) r
+    left join unnest(p_target_ws, p_targets) as t(ws, id) on t.id = r.id
+    group by r.id
+    order by r.id
+  loop
+    if v_ws is not null then
+      insert into stepwell.queue (ws, run_id, ready_at) values (v_ws, v_run, clock_timestamp())
       on conflict (ws, run_id) do update set again = true
       returning again into v_found;
       if not v_found then

@@ -61,7 +61,14 @@ begin
     -- one statement for all of it: each costs more than the rows of a small batch
     with ended as (
       delete from stepwell.runs where ws = p_ws and id = any(v_done)
-      returning id, function, version, generation, created_at, parent_id, status, tags
+      returning id, function, version, generation, created_at, parent_id, status, tags, children_ws
+    ), with_parents as (
+      insert into stepwell.cancelled_parents (ws, run_id)
+      select elsewhere, r.id
+      from ended r
+      join unnest(p_run_id, p_ok, p_run_state) as t(id, ok, state) on t.id = r.id and t.ok and t.state = 'cancelled'
+      cross join unnest(r.children_ws) as elsewhere
+      on conflict do nothing
     ), closed as (
       delete from stepwell.waits where ws = p_ws and run_id = any(v_done)
     ), emptied as (

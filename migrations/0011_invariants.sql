@@ -44,7 +44,7 @@ language sql stable as $$
   from stepwell.waits w
   where w.kind = 'child' and not exists (
     select from stepwell.runs r
-    where r.ws = w.ws and r.parent_id = w.run_id and r.parent_key = w.key and r.parent_generation = w.generation)
+    where coalesce(r.parent_ws, r.ws) = w.ws and r.parent_id = w.run_id and r.parent_key = w.key and r.parent_generation = w.generation)
   union all
   select 'what a run waits for is of its generation', w.ws, w.run_id, w.key
   from stepwell.waits w

@@ -1,33 +1,45 @@
 -- Why: runs that start runs, ends that others wait for, cancelling, and generations: the rare parts of advance().
 -- Locks: none. Old engines: none.
 
--- A run in the making: its row, its first entry, its place in the queue.
+-- Runs in the making: their rows, their first entries, their places in the queue.
 create function stepwell.start_runs(
-  p_ws int, p_now timestamptz, p_id uuid[], p_function text[], p_version int[], p_event text[],
-  p_parent uuid[], p_parent_key text[], p_parent_generation int[], p_cancelled_with boolean[]
+  p_now timestamptz, p_ws int[], p_id uuid[], p_function text[], p_version int[], p_event text[],
+  p_parent uuid[], p_parent_ws int[], p_parent_key text[], p_parent_generation int[], p_cancelled_with boolean[]
 ) returns void
 language sql as $$
   with lives as (
     insert into stepwell.runs (
-      ws, id, function, version, created_at, parent_id, parent_key, parent_generation, cancelled_with_parent)
-    select p_ws, id, function, version, p_now, parent, parent_key, parent_generation, cancelled_with
-    from unnest(p_id, p_function, p_version, p_parent, p_parent_key, p_parent_generation, p_cancelled_with)
-      as t(id, function, version, parent, parent_key, parent_generation, cancelled_with)
+      ws, id, function, version, created_at, parent_id, parent_ws, parent_key, parent_generation, cancelled_with_parent)
+    select ws, id, function, version, p_now, parent, parent_ws, parent_key, parent_generation, cancelled_with
+    from unnest(p_ws, p_id, p_function, p_version, p_parent, p_parent_ws, p_parent_key, p_parent_generation, p_cancelled_with)
+      as t(ws, id, function, version, parent, parent_ws, parent_key, parent_generation, cancelled_with)
   ), begun as (
     insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, settles, data)
-    select p_ws, id, 1, 1, 1, p_now, 'run_started', false, event from unnest(p_id, p_event) as t(id, event)
+    select ws, id, 1, 1, 1, p_now, 'run_started', false, event from unnest(p_ws, p_id, p_event) as t(ws, id, event)
   )
-  insert into stepwell.queue (ws, run_id, ready_at) select p_ws, id, p_now from unnest(p_id) as id
+  insert into stepwell.queue (ws, run_id, ready_at) select ws, id, p_now from unnest(p_ws, p_id) as t(ws, id)
 $$;
 
--- The children that runs of a batch invoke.
+-- The children that runs of a batch invoke; `ws` null: in their own workspace.
 create function stepwell.start_children(
   p_ws int, p_now timestamptz, p_ok boolean[], p_run_id uuid[], p_run_generation int[], p_starts json
 ) returns void
 language sql as $$
-  select stepwell.start_runs(p_ws, p_now, array_agg(id), array_agg(function), array_agg(version), array_agg(event),
-    array_agg(p_run_id[run]), array_agg(key), array_agg(p_run_generation[run]), array_agg(cancelled_with))
-  from json_to_recordset(p_starts) as s(run int, id uuid, function text, version int, event text, key text, cancelled_with boolean)
+  update stepwell.runs r
+  set children_ws = array(select distinct w from unnest(coalesce(r.children_ws, '{}') || s.wss) w order by w)
+  from (
+    select p_run_id[run] as id, array_agg(distinct ws) as wss
+    from json_to_recordset(p_starts) as t(run int, ws int)
+    where p_ok[run] and ws is not null
+    group by run
+  ) s
+  where r.ws = p_ws and r.id = s.id;
+
+  select stepwell.start_runs(p_now, array_agg(coalesce(ws, p_ws)), array_agg(id), array_agg(function), array_agg(version),
+    array_agg(event), array_agg(p_run_id[run]), array_agg(case when ws is not null then p_ws end), array_agg(key),
+    array_agg(p_run_generation[run]), array_agg(cancelled_with))
+  from json_to_recordset(p_starts)
+    as s(run int, ws int, id uuid, function text, version int, event text, key text, cancelled_with boolean)
   where p_ok[run]
   having count(*) > 0
 $$;
@@ -35,8 +47,9 @@ $$;
 -- The functions that follow a failure or a cancellation. Before the end: the first entry is still the run's.
 create function stepwell.follow_ends(p_ws int, p_now timestamptz, p_ok boolean[], p_run_id uuid[], p_follow json) returns void
 language sql as $$
-  select stepwell.start_runs(p_ws, p_now, array_agg(f.id), array_agg(f.function), array_agg(f.version), array_agg(f.head || j.data || f.tail),
-    array_agg(p_run_id[f.run]), array_agg(null::text), array_agg(null::int), array_agg(false))
+  select stepwell.start_runs(p_now, array_agg(p_ws), array_agg(f.id), array_agg(f.function), array_agg(f.version),
+    array_agg(f.head || j.data || f.tail), array_agg(p_run_id[f.run]), array_agg(null::int), array_agg(null::text),
+    array_agg(null::int), array_agg(false))
   from json_to_recordset(p_follow) as f(run int, id uuid, function text, version int, head text, tail text)
   cross join lateral (
     select data from stepwell.journal
@@ -59,8 +72,8 @@ begin
     return 0;
   end if;
   with ends as (
-    select * from json_to_recordset(p_parents)
-      as e(run int, parent uuid, key text, generation int, type text, data text)
+    select run, coalesce(ws, p_ws) as ws, parent, key, generation, type, data
+    from json_to_recordset(p_parents) as e(run int, ws int, parent uuid, key text, generation int, type text, data text)
     where p_ok[run]
   ), taken as (
     delete from stepwell.waits
@@ -69,14 +82,14 @@ begin
       from ends
       cross join lateral (
         select w.ctid from stepwell.waits w
-        where w.ws = p_ws and w.run_id = ends.parent and w.key = ends.key and w.generation = ends.generation and w.kind = 'child'
+        where w.ws = ends.ws and w.run_id = ends.parent and w.key = ends.key and w.generation = ends.generation and w.kind = 'child'
         offset 0
         for update
       ) open))
-    returning run_id, key, generation
+    returning ws, run_id, key, generation
   )
   insert into stepwell.inbox (ws, run_id, key, generation, arrived_at, ord, type, data)
-  select p_ws, taken.run_id, taken.key, taken.generation, p_now, ends.run, ends.type, ends.data
+  select taken.ws, taken.run_id, taken.key, taken.generation, p_now, ends.run, ends.type, ends.data
   from taken
   join ends on ends.parent = taken.run_id and ends.key = taken.key and ends.generation = taken.generation;
   get diagnostics v_told = row_count;
@@ -118,13 +131,28 @@ language sql as $$
   on conflict (ws, run_id, name) do update set value = excluded.value where run_tags.value <> excluded.value
 $$;
 
+-- The tags that runs start with.
+create function stepwell.begin_tags(p_ws int, p_ok boolean[], p_tags json) returns void
+language plpgsql as $$
+declare
+  v_run record;
+begin
+  for v_run in
+    select coalesce(ws, p_ws) as ws, id, tags from json_to_recordset(p_tags) as t(run int, ws int, id uuid, tags json)
+    where p_ok[run]
+  loop
+    update stepwell.runs set tags = v_run.tags::text where ws = v_run.ws and id = v_run.id;
+    perform stepwell.set_tags(v_run.ws, v_run.id, v_run.tags);
+  end loop;
+end $$;
+
 -- Waits that may end the runs that start here: events that cancel them, and time-outs.
 create function stepwell.open_watches(p_ws int, p_now timestamptz, p_ok boolean[], p_watches json) returns void
 language sql as $$
   insert into stepwell.waits (ws, run_id, key, generation, kind, due_at, event, hash, opened_at)
-  select p_ws, id, key, 1, kind, p_now + make_interval(secs => due_ms / 1000), event, hash, p_now
+  select coalesce(ws, p_ws), id, key, 1, kind, p_now + make_interval(secs => due_ms / 1000), event, hash, p_now
   from json_to_recordset(p_watches)
-    as w(run int, id uuid, key text, kind text, due_ms double precision, event text, hash uuid)
+    as w(run int, ws int, id uuid, key text, kind text, due_ms double precision, event text, hash uuid)
   where p_ok[run]
 $$;
 

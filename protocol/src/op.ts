@@ -65,7 +65,7 @@ export interface ReceiveOp extends Asked {
   timeoutMs?: number
 }
 
-/** A child run: another function of the same workspace, started with `data`. */
+/** A child run, started with `data`: of a function of the same workspace, or (`billing/charge`) of another app of the environment. */
 export interface InvokeOp extends Asked {
   op: 'invoke'
   function: string

@@ -8,8 +8,8 @@ import {
   count,
   durationMs,
   event,
-  functionId,
   instant,
+  invokedId,
   json,
   key,
   match,
@@ -73,7 +73,7 @@ export const opSchema = z.discriminatedUnion('op', [
   z.object({
     op: z.literal('invoke'),
     ...asked,
-    function: functionId,
+    function: invokedId,
     data: json.exactOptional(),
     timeoutMs: durationMs.exactOptional(),
     onCancel: z.enum(['cancel', 'abandon']).exactOptional(),
@@ -87,7 +87,7 @@ export const opSchema = z.discriminatedUnion('op', [
 
 const head = { seq: count, turn: count, at: instant }
 const failure = { error: wireErrorSchema, attempt }
-const child = { run: runId, function: functionId }
+const child = { run: runId, function: invokedId }
 const cancelReason = z.object({
   by: z.enum(['request', 'event', 'parent', 'start_timeout', 'finish_timeout']),
   message: z.string().max(LIMITS.cancelMessageChars),

@@ -34,6 +34,15 @@ export const functionId = z
   .regex(/^[A-Za-z0-9._-]+$/, 'may hold letters, digits, ".", "_" and "-" only')
   .max(LIMITS.functionIdChars)
 
+/** `charge`, or `billing/charge`: another app's. */
+export const invokedId = z
+  .string()
+  .regex(
+    /^([A-Za-z0-9._-]+\/)?[A-Za-z0-9._-]+$/,
+    'is no id of a function: letters, digits, ".", "_", "-", after an app and "/"',
+  )
+  .max(LIMITS.workspaceChars + LIMITS.functionIdChars)
+
 /** Not a zod record: that drops a path named `__proto__`, and the wait would match more than was asked for. */
 export const match = z.custom<Match>().superRefine((value, context) => {
   const problem = problemOfMatch(value)

@@ -97,10 +97,9 @@ function anAdvance(leased: Leased, stepsBefore: number, changes: Change[]): Adva
     stamps: { readyAtMs: leased.readyAtMs, sentMs: 0.1, firstByteMs: 0.9, endedMs: 1.1, replayMs: 0.05 },
     changes,
     parent: null,
-    function: FUNCTION,
-    versionOf: () => 1,
+    nextVersion: 1,
     follow: null,
-    watches: new Map(),
+    starts: new Map(),
   }
 }
 

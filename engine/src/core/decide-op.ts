@@ -77,7 +77,7 @@ function timeoutOf(snapshot: Snapshot, op: { timeoutMs?: number }): { dueAtMs: n
 /** The child, and the wait for its end unless nobody waits. */
 function decideInvoke(snapshot: Snapshot, op: InvokeOp, childId: string): Change[] {
   if (!snapshot.functions.has(op.function)) {
-    const message = `There is no function "${op.function}" in this workspace. Serve it from the app and sync, or check the name in step "${op.key}".`
+    const message = `There is no function "${op.function}" here. Serve it and sync its app, or check the name in step "${op.key}".`
     return [record('child_failed', op, true, JSON.stringify({ error: runFailure('function_not_found', message) }))]
   }
   const { dueAtMs, expiresAt } = timeoutOf(snapshot, op)

@@ -1,4 +1,4 @@
-import type { EntryType } from '@stepwell/protocol'
+import type { EntryType, Tags } from '@stepwell/protocol'
 import type { Change } from '../core/change.ts'
 import type { RunId, Token, WorkspaceId } from '../core/ids.ts'
 import { signalHash, waitHash } from '../core/match.ts'
@@ -24,19 +24,28 @@ export interface Advance {
   changes: Change[]
   /** The run that invoked this one: its wait, if it waits, is resumed by the end. */
   parent: Parent | null
-  function: string
-  /** The version that new runs of a function get. */
-  versionOf: (functionId: string) => number
+  /** The version of its function that its next generation gets. */
+  nextVersion: number
   /** The function that follows the end of this run. */
   follow: Follow | null
-  /** The watches of the runs that it starts, by their ids. */
-  watches: Map<string, Watch[]>
+  /** The children that it starts, by their ids. */
+  starts: Map<string, Start>
+}
+
+/** What is known of a child besides its event. `ws`: null for the workspace of its parent. */
+export interface Start {
+  ws: WorkspaceId | null
+  function: string
+  version: number
+  watches: Watch[]
+  tags: Tags | null
 }
 
 /** A run to start when another has ended: its event is `head`, the event that the other started with, and `tail`. */
 export interface Follow {
   id: string
   function: string
+  version: number
   head: string
   tail: string
 }
@@ -159,43 +168,38 @@ function hashOf(wait: OpenWait): string | null {
 
 /** What few batches bring, in the form of `p_extra`; null when this one brings nothing of it. Indexes count from 1. */
 function extraOf(items: Advance[], settles: Settle[], sent: Sent): object | null {
-  const extra: Record<'parents' | 'starts' | 'watches' | 'said' | 'next' | 'follow', object[]> = {
-    parents: [],
-    starts: [],
-    watches: [],
-    said: [],
-    next: [],
-    follow: [],
-  }
+  const extra: Extra = { parents: [], starts: [], watches: [], tags: [], said: [], next: [], follow: [] }
   for (const [index, item] of items.entries()) {
     const run = index + 1
     const settle = settles[index]
-    if (settle?.step === 'done' && item.parent?.wait)
-      extra.parents.push({ run, parent: item.parent.runId, ...item.parent.wait, ...resultOf(settle) })
-    if (settle?.step === 'next_generation')
-      extra.next.push({ run, event: settle.event, version: item.versionOf(item.function) })
-    if (item.follow !== null) extra.follow.push({ run, ...item.follow, version: item.versionOf(item.follow.function) })
-    for (const change of item.changes) {
-      if (change.kind === 'start_run') {
-        const { runId: id, function: name, event, key, isCancelledWith } = change
-        extra.starts.push({
-          run,
-          id,
-          function: name,
-          version: item.versionOf(name),
-          event,
-          key,
-          cancelled_with: isCancelledWith,
-        })
-        for (const watch of item.watches.get(id) ?? []) extra.watches.push(watchRow(run, id, watch))
-      } else if (change.kind === 'want_undo') extra.said.push({ run, undo: true })
-      else if (change.kind === 'set_status') extra.said.push({ run, status: change.status })
-      else if (change.kind === 'set_tags') extra.said.push({ run, tags: change.tags })
+    if (settle?.step === 'done' && item.parent?.wait) {
+      const { ws, runId: parent, wait } = item.parent
+      extra.parents.push({ run, ws, parent, ...wait, ...resultOf(settle) })
     }
+    if (settle?.step === 'next_generation') extra.next.push({ run, event: settle.event, version: item.nextVersion })
+    if (item.follow !== null) extra.follow.push({ run, ...item.follow })
+    for (const change of item.changes) addExtra(extra, run, change, item.starts)
   }
   const sentExtra = startExtra(sent.events)
   const isEmpty = sentExtra === null && Object.values(extra).every(rows => rows.length === 0)
   return isEmpty ? null : { ...extra, sent: sentExtra }
+}
+
+type Extra = Record<'parents' | 'starts' | 'watches' | 'tags' | 'said' | 'next' | 'follow', object[]>
+
+function addExtra(extra: Extra, run: number, change: Change, starts: Advance['starts']): void {
+  if (change.kind === 'want_undo') extra.said.push({ run, undo: true })
+  else if (change.kind === 'set_status') extra.said.push({ run, status: change.status })
+  else if (change.kind === 'set_tags') extra.said.push({ run, tags: change.tags })
+  else if (change.kind === 'start_run') {
+    const { runId: id, event, key, isCancelledWith } = change
+    const start = starts.get(id)
+    if (start === undefined) throw new Error(`Nothing is known of the child ${id}.`)
+    const { ws, function: name, version, watches, tags } = start
+    extra.starts.push({ run, ws, id, function: name, version, event, key, cancelled_with: isCancelledWith })
+    for (const watch of watches) extra.watches.push({ ...watchRow(run, id, watch), ws })
+    if (tags !== null) extra.tags.push({ run, ws, id, tags })
+  }
 }
 
 /** What the end of a run is to the run that waits for it. */

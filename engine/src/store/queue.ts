@@ -29,6 +29,7 @@ export interface Claimed {
 
 /** The run that invoked another, and its wait for the other's end; null when it does not wait. */
 export interface Parent {
+  ws: WorkspaceId
   runId: RunId
   wait: { key: string; generation: number } | null
 }
@@ -47,6 +48,7 @@ export interface ClaimedEntry {
 type ClaimRow = Omit<Claimed, 'journal' | 'readyAtMs' | 'createdAtMs' | 'parent'> &
   Omit<ClaimedEntry, 'at' | 'turn'> & {
     parentId: RunId | null
+    parentWs: WorkspaceId | null
     parentKey: string | null
     parentGeneration: number | null
     entryTurn: number
@@ -92,7 +94,7 @@ export async function claim(
         generation,
         turn,
         trouble,
-        parent: parentOf(row),
+        parent: parentOf(ws, row),
         createdAtMs: row.createdAt.getTime(),
         wantsUndo,
         status,
@@ -110,10 +112,15 @@ export async function claim(
   return claimed
 }
 
-function parentOf({ parentId, parentKey, parentGeneration }: ClaimRow): Parent | null {
+function parentOf(ws: WorkspaceId, row: ClaimRow): Parent | null {
+  const { parentId, parentWs, parentKey, parentGeneration } = row
   if (parentId === null) return null
   const isAwaited = parentKey !== null && parentGeneration !== null
-  return { runId: parentId, wait: isAwaited ? { key: parentKey, generation: parentGeneration } : null }
+  return {
+    ws: parentWs ?? ws,
+    runId: parentId,
+    wait: isAwaited ? { key: parentKey, generation: parentGeneration } : null,
+  }
 }
 
 /** Workspaces with runnable runs, by a loose walk of the index: a plain read that locks nothing. */

@@ -18,6 +18,7 @@ import type { Advanced, DeliveredEntry } from '../store/advance.ts'
 import { isDatabaseAway } from '../store/db.ts'
 import type { Shapes } from './ensure-shape.ts'
 import type { HeldRun, HeldRuns } from './held-runs.ts'
+import { findInvoked } from './other-runs.ts'
 import { createWriteAdvance, type WriteAdvance, type WriteAdvanceDeps } from './write-advances.ts'
 
 export interface AdvanceDeps extends WriteAdvanceDeps {
@@ -58,7 +59,7 @@ export function createAdvanceRun(deps: AdvanceDeps): AdvanceRun {
   return async function advanceRun(run, happening) {
     if (run.isOver) return { status: 'stale' }
     run.snapshot.nowMs = deps.nowMs()
-    await ensureFunctions(deps, run, happening)
+    await findInvoked(deps.catalogs, run, happening)
     const changes = decide(run.snapshot, happening, deps)
     try {
       await ensureShapes(deps, run, changes)
@@ -98,15 +99,6 @@ async function refuse(
   }
 }
 
-/** A function that nobody knows may have been registered a moment ago. */
-async function ensureFunctions(deps: AdvanceDeps, run: HeldRun, happening: Happening): Promise<void> {
-  if (happening.kind !== 'report') return
-  const { functions } = run.snapshot
-  if (!happening.report.ops.some(op => op.op === 'invoke' && !functions.has(op.function))) return
-  run.catalog = await deps.catalogs.reload(run.ws)
-  run.snapshot.functions = run.catalog.functions
-}
-
 async function ensureShapes(deps: AdvanceDeps, run: HeldRun, changes: Change[]): Promise<void> {
   for (const change of changes) {
     if (change.kind !== 'open_wait' || change.wait !== 'event') continue
@@ -130,7 +122,7 @@ function applyToMemory(deps: AdvanceDeps, run: HeldRun, changes: Change[], advan
     if (change.kind === 'want_undo') run.snapshot.wantsUndo = true
     else if (change.kind === 'set_status') run.said.status = change.status === 'null' ? null : change.status
     else if (change.kind === 'set_tags') run.said.tags = JSON.stringify(change.tags)
-    else if (change.kind === 'start_run') deps.wake(run.ws)
+    else if (change.kind === 'start_run') deps.wake(run.functions.find(change.function)?.ws ?? run.ws)
   }
   const isSettled = settle?.kind === 'settle' && settle.step !== 'running'
   if (settle?.kind === 'settle' && settle.step === 'trouble') deps.wakeAt(run.ws, run.snapshot.nowMs + settle.resendMs)
@@ -139,7 +131,8 @@ function applyToMemory(deps: AdvanceDeps, run: HeldRun, changes: Change[], advan
     if (change.kind === 'open_wait' && change.dueAtMs !== null) deps.wakeAt(run.ws, change.dueAtMs)
   if (isSettled) {
     // Its end may have resumed a parent, or have started what follows it.
-    if (settle.step === 'done' && (run.parent !== null || settle.state !== 'completed')) deps.wake(run.ws)
+    if (settle.step === 'done' && run.parent !== null) deps.wake(run.parent.ws)
+    if (settle.step === 'done' && settle.state !== 'completed') deps.wake(run.ws)
     deps.held.drop(run)
     deps.onSettled?.(run, settle, advanced.nowMs)
   }

@@ -7,6 +7,7 @@ import { encodeId } from '@stepwell/protocol'
 import type { Catalog } from '../core/catalog.ts'
 import type { Trouble } from '../core/happening.ts'
 import type { Token, WorkerId, WorkspaceId } from '../core/ids.ts'
+import { Invocable } from '../core/invocable.ts'
 import { applyEntry, newSnapshot } from '../core/snapshot.ts'
 import type { Sql } from '../store/db.ts'
 import { type Claimed, type ClaimedEntry, claim } from '../store/queue.ts'
@@ -60,12 +61,14 @@ export function newToken(): Token {
 
 function heldRun(catalog: Catalog, row: Claimed, token: Token): HeldRun {
   const { runId, generation, turn, nowMs, wantsUndo } = row
+  const functions = new Invocable(catalog)
   const trouble = row.trouble === null ? null : (JSON.parse(row.trouble) as Trouble)
-  const snapshot = newSnapshot({ runId, generation, turn, nowMs, trouble, wantsUndo, functions: catalog.functions })
+  const snapshot = newSnapshot({ runId, generation, turn, nowMs, trouble, wantsUndo, functions })
   for (const entry of row.journal) applyEntry(snapshot, entry)
   const nowMonotonicMs = performance.now()
   return {
     catalog,
+    functions,
     ws: catalog.ws,
     runId: row.runId,
     wireId: encodeId('run', row.runId),

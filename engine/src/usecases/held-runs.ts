@@ -1,12 +1,15 @@
 import type { Ack, Turn } from '@stepwell/protocol'
 import type { Catalog } from '../core/catalog.ts'
 import type { RunId, Token, WorkspaceId } from '../core/ids.ts'
+import type { Invocable } from '../core/invocable.ts'
 import type { Snapshot } from '../core/snapshot.ts'
 import type { Parent } from '../store/queue.ts'
 
 /** A run that this process holds under a lease, for the length of one turn. */
 export interface HeldRun {
   catalog: Catalog
+  /** What it may invoke. */
+  functions: Invocable
   ws: WorkspaceId
   runId: RunId
   /** `run_…`, as the app knows it. */

@@ -4,19 +4,18 @@
  * which are most of all writes and need little, and everything else. A run has one decision under way at a time, so what is
  * written about it keeps its order.
  */
-import type { Event } from '@stepwell/protocol'
 import { byteLength } from '../core/byte-length.ts'
-import { type Catalog, newestVersion } from '../core/catalog.ts'
+import { newestVersion } from '../core/catalog.ts'
 import type { Change, RecordChange } from '../core/change.ts'
 import type { Happening } from '../core/happening.ts'
 import type { WorkspaceId } from '../core/ids.ts'
-import { type Watch, watchesOf } from '../core/watches.ts'
-import { type Advance, type Advanced, advance, advanceAndSend, type Follow } from '../store/advance.ts'
+import { type Advance, type Advanced, advance, advanceAndSend } from '../store/advance.ts'
 import { isDatabaseAway, isSqlState, type Sql } from '../store/db.ts'
 import { type Recorded, type Recording, record } from '../store/record.ts'
 import type { Catalogs } from './catalogs.ts'
 import { createBuffers, createGroupCommit } from './group-commit.ts'
 import type { HeldRun } from './held-runs.ts'
+import { followOf, startsOf } from './other-runs.ts'
 import { prepareEvents } from './send-events.ts'
 
 export interface WriteAdvanceDeps {
@@ -93,6 +92,7 @@ function itemOf(deps: WriteAdvanceDeps, run: HeldRun, happening: Happening, chan
   const entries = changes.filter(change => change.kind === 'record')
   const executions = entries.filter(({ type }) => EXECUTIONS.has(type)).length
   const isEnd = happening.kind !== 'report' || happening.isResponse
+  const settle = changes.at(-1)
   return {
     run,
     bytes: bytesOf(entries),
@@ -113,40 +113,11 @@ function itemOf(deps: WriteAdvanceDeps, run: HeldRun, happening: Happening, chan
       },
       changes,
       parent: run.parent,
-      function: run.function,
-      versionOf: id => newestVersion(run.catalog, id),
-      follow: followOf(deps, run, changes),
-      watches: watchesOfChildren(run.catalog, changes),
+      nextVersion: newestVersion(run.catalog, run.function),
+      follow: followOf(run, settle?.kind === 'settle' ? settle : undefined, deps.newUuid),
+      starts: startsOf(run, changes),
     },
   }
-}
-
-/** The function that its own function names for such an end. */
-function followOf(deps: WriteAdvanceDeps, run: HeldRun, changes: Change[]): Follow | null {
-  const settle = changes.at(-1)
-  if (settle?.kind !== 'settle' || settle.step !== 'done' || settle.state === 'completed') return null
-  const description = run.catalog.functions.get(run.function)
-  const next = settle.state === 'failed' ? description?.onFailure : description?.onCancel
-  if (next === undefined) return null
-  const names = JSON.stringify({ run: run.wireId, function: run.function }).slice(0, -1)
-  return {
-    id: deps.newUuid(),
-    function: next,
-    head: `{"id":"${run.wireId}:${settle.state}","name":"stepwell.run.${settle.state}","data":${names},"error":${settle.error},"event":`,
-    tail: `},"ts":"${new Date(run.snapshot.nowMs).toISOString()}"}`,
-  }
-}
-
-function watchesOfChildren(catalog: Catalog, changes: Change[]): Map<string, Watch[]> {
-  const watches = new Map<string, Watch[]>()
-  for (const change of changes) {
-    if (change.kind !== 'start_run') continue
-    const description = catalog.functions.get(change.function)
-    if (description === undefined) continue
-    const its = watchesOf(description, JSON.parse(change.event) as Event)
-    if (its.length > 0) watches.set(change.runId, its)
-  }
-  return watches
 }
 
 /** One statement for all, with the events that they send. Nothing is half-written. */

@@ -1,6 +1,8 @@
 /* Children, messages, generations, undoing and cancelling, through the real engine and the real SDK. */
-import { createFunction, StepError, StepwellError } from '@stepwell/sdk'
+import { createFunction, StepError, StepwellClient, StepwellError, serve } from '@stepwell/sdk'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { ensureWorkspace } from '../../src/store/workspaces.ts'
+import { listen } from '../support/app-server.ts'
 import { startSystem, type TestSystem } from '../support/system.ts'
 
 let system: TestSystem
@@ -229,6 +231,76 @@ describe('children', () => {
     })
     expect(await system.waitForState(children[0] as string, 'cancelled')).toMatchObject({ state: 'cancelled' })
     expect(await system.waitForState(children[1] as string, 'waiting')).toMatchObject({ state: 'waiting' })
+  })
+})
+
+describe('another app of the environment', () => {
+  const charge = createFunction({
+    id: 'charge',
+    tags: { customer: 'customer' },
+    handler: async ({ event, step }) => {
+      if (event.data.amount === 0) throw new Error('nothing to charge')
+      if (event.data.slow) await step.sleep('long', '1h')
+      return step.run('charge', () => `charged ${event.data.amount}`)
+    },
+  })
+  const shop = createFunction({
+    id: 'shop',
+    trigger: { event: 'shop' },
+    handler: ({ event, step }) => step.invoke('charge', { function: 'billing/charge', data: event.data }),
+  })
+  let billing: StepwellClient
+  beforeAll(async () => {
+    const ws = await ensureWorkspace(system.engine.pools.upkeep, 'billing/test', system.signingKey)
+    expect(ws).not.toBe(system.ws)
+    billing = new StepwellClient({ url: system.front.url, signingKey: system.signingKey, workspace: 'billing/test' })
+    const app = await listen(serve([charge], { signingKey: system.signingKey }))
+    await billing.sync([charge], { url: app.url })
+    await system.serveApp([shop])
+    return () => app.close()
+  })
+
+  async function childOf(run: string): Promise<string> {
+    const child = (await system.journal(run)).find(entry => entry.type === 'child_started')
+    if (child?.type !== 'child_started') throw new Error('no child')
+    return child.data.run
+  }
+
+  test('runs a child in its own workspace, and its result comes back', async () => {
+    const run = await system.runToEnd({ name: 'shop', data: { amount: 3, customer: 'c_9' } })
+
+    expect(run).toMatchObject({ state: 'completed', output: 'charged 3' })
+    const child = await childOf(run.id)
+    expect(await billing.getRun(child)).toMatchObject({ parent: run.id, tags: { customer: 'c_9' } })
+    await expect(system.client.getRun(child)).rejects.toMatchObject({ code: 'run_not_found' })
+  })
+
+  test('fails as it would at home', async () => {
+    const run = await system.runToEnd({ name: 'shop', data: { amount: 0 } })
+
+    expect(run).toMatchObject({ state: 'failed', error: { message: 'nothing to charge' } })
+  })
+
+  test('is cancelled with its parent', async () => {
+    const run = await started('shop', { amount: 1, slow: true })
+    await system.waitForState(run, 'waiting')
+    const child = await childOf(run)
+
+    await system.client.cancel(run)
+
+    await system.waitForState(run, 'cancelled')
+    await expect.poll(async () => (await billing.getRun(child)).state).toBe('cancelled')
+  })
+
+  test('that is not there is refused by name', async () => {
+    const lost = createFunction({
+      id: 'lost-app',
+      trigger: { event: 'lost-app' },
+      handler: ({ step }) => step.invoke('child', { function: 'shipping/send' }),
+    })
+    await system.serveApp([shop, lost])
+
+    expect(await system.runToEnd({ name: 'lost-app' })).toMatchObject({ error: { code: 'function_not_found' } })
   })
 })
 

@@ -144,10 +144,9 @@ export function anAdvance(leased: Leased, changes: Change[], step: Step, next: P
     stamps: { readyAtMs: leased.readyAtMs, sentMs: null, firstByteMs: null, endedMs: null, replayMs: null },
     changes: [...changes, typeof step === 'string' ? aSettle(step) : step],
     parent: leased.parent,
-    function: leased.function,
-    versionOf: () => 1,
+    nextVersion: 1,
     follow: null,
-    watches: new Map(),
+    starts: new Map(),
     ...next,
   }
 }
