@@ -144,11 +144,12 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
   /**
    * Sends a message to one run: it goes to a `step.waitForSignal` for that name, and is kept until there is one. When this
    * returns, it is stored. One that is not answered is sent again under the same id, so that it arrives once.
+   * @param options `id`: the sender's own; what is sent twice under one id is one message
    * @returns the message's id
    * @throws StepwellError `run_ended`, `run_not_found`, `too_many_signals`, `value_not_json`
    */
-  async signal(runId: string, name: string, data?: unknown): Promise<{ id: string }> {
-    const id = encodeId('sig', this.#newUuid())
+  async signal(runId: string, name: string, data?: unknown, options: { id?: string } = {}): Promise<{ id: string }> {
+    const { id = encodeId('sig', this.#newUuid()) } = options
     const dataText = toJsonText(data, 'The data of client.signal')
     const head = JSON.stringify({ name, id }).slice(0, -1)
     const body = `${head}${dataText === undefined ? '' : `,"data":${dataText}`}}`
