@@ -211,6 +211,24 @@ begin
   on conflict do nothing;
   delete from stepwell.inbox where ws = p_ws and run_id = any(v_runs) and type <> 'cancel_requested';
   delete from stepwell.waits where ws = p_ws and run_id = any(v_runs) and kind not in ('cancel', 'deadline');
+  -- messages and events that reached the run and that its handler has not had
+  delete from stepwell.journal j
+  using (
+    select p_run_id[run] as id, key from json_to_recordset(p_next) as n(run int, unread json), json_array_elements_text(n.unread) key
+    where p_ok[run]
+  ) u
+  where j.ws = p_ws and j.run_id = u.id and j.key = u.key and j.type = 'wait_matched';
+  insert into stepwell.signals (ws, run_id, hash, received_at, id, data)
+  select p_ws, j.run_id, stepwell.signal_hash(j.data::json->>'name'), j.at - interval '2 days', j.event_id, j.data
+  from json_to_recordset(p_next) as n(run int, unread json)
+  cross join json_array_elements_text(n.unread) as u(key)
+  cross join lateral (
+    select * from stepwell.journal
+    where ws = p_ws and run_id = p_run_id[n.run] and key = u.key and type = 'signal_received' and settles
+    offset 0
+  ) j
+  where p_ok[n.run]
+  on conflict do nothing;
   perform stepwell.remember_taken(p_ws, v_runs);
   -- bounded: a run that goes on for years keeps one generation
   delete from stepwell.journal where ws = p_ws and run_id = any(v_runs);

@@ -101,6 +101,8 @@ export interface ContinueAsNewOp {
   op: 'continue_as_new'
   /** The data of the event that the next generation starts with; `{}` when absent. */
   input?: Json
+  /** Keys of messages and events that have reached the run and that the handler has not had: they are as if they had not come. */
+  unread?: string[]
 }
 
 /** Whether an op ends its generation. */

@@ -82,7 +82,11 @@ export const opSchema = z.discriminatedUnion('op', [
   z.object({ op: z.literal('finish'), output: json.exactOptional() }),
   z.object({ op: z.literal('fail'), error: wireErrorSchema }),
   z.object({ op: z.literal('cancelled') }),
-  z.object({ op: z.literal('continue_as_new'), input: json.exactOptional() }),
+  z.object({
+    op: z.literal('continue_as_new'),
+    input: json.exactOptional(),
+    unread: z.array(key).max(LIMITS.stepsPerRun).exactOptional(),
+  }),
 ])
 
 const head = { seq: count, turn: count, at: instant }

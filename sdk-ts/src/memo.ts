@@ -11,6 +11,7 @@ import { describeRecorded, isSameAsk } from './ask.ts'
 import { type Arrival, childError, dueAtMs, readValue, recordedBy, stepError } from './entry-values.ts'
 import { childTimedOut, duplicateStep, StepwellError } from './errors.ts'
 import { validateEvent } from './event-schema.ts'
+import { LateMessages, type MessageEntry } from './late-messages.ts'
 
 /** Everything about one key. */
 export interface Slot {
@@ -64,6 +65,9 @@ export class Memo {
   #ready: Slot[] = []
   /** Completed steps with an `undo`, in the order in which they completed. */
   readonly #undoable: Undoable[] = []
+  readonly #late = new LateMessages()
+  /** The message that came last, when nobody listened to its wait any more. */
+  #unheard: MessageEntry | null = null
 
   /** @param onValidated is called when an asynchronous schema has settled a promise of the handler */
   constructor(onValidated: () => void) {
@@ -80,13 +84,18 @@ export class Memo {
     this.#uses.set(id, use)
     const slot = this.#slotOf(stepKey(id, use))
     this.askCount += 1
-    return new Promise((resolve, reject) => {
+    const isMessage = wanted.kind === 'receive' || wanted.kind === 'wait'
+    // What came to another wait for the same, which had lost its race by then.
+    if (isMessage) slot.settledBy ??= this.#late.take(wanted)
+    const answer = new Promise((resolve, reject) => {
       slot.ask = { wanted, saw: this.seen, resolve, reject }
       slot.isPending = true
       this.pending.add(slot)
       if (slot.settledBy !== null) this.#settle(slot, slot.settledBy)
       else this.#ready.push(slot)
     })
+    if (isMessage || wanted.kind === 'sleep' || wanted.kind === 'invoke') this.#late.watch(slot.key, answer)
+    return answer
   }
 
   /**
@@ -126,6 +135,8 @@ export class Memo {
         if (slot.settledBy !== null) return false
         slot.settledBy = entry
         this.#close(slot)
+        this.#unheard = isMessage(entry) && this.#late.hasLost(slot.key) ? entry : null
+        this.#late.noteSettled(slot.key)
         return this.#settle(slot, entry)
     }
   }
@@ -141,6 +152,19 @@ export class Memo {
     }
     this.#ready = []
     return ready
+  }
+
+  /** The handler did not go on with what the last entry gave it: if nobody listened, it is kept for who asks for the same. */
+  noteUnmoved(): void {
+    const entry = this.#unheard
+    const wanted = entry === null ? undefined : this.#slots.get(entry.key)?.ask?.wanted
+    if (entry !== null && wanted !== undefined) this.#late.keep(entry, wanted)
+    this.#unheard = null
+  }
+
+  /** Keys of messages that came and that nobody has had. */
+  get unreadKeys(): string[] {
+    return this.#late.unreadKeys
   }
 
   /** The handler has been left: what it waits for does not matter any more. */
@@ -267,6 +291,10 @@ export class Memo {
       this.#onValidated()
     })
   }
+}
+
+function isMessage(entry: Entry): entry is MessageEntry {
+  return entry.type === 'signal_received' || entry.type === 'wait_matched'
 }
 
 function answerWith(ask: Ask, event: Event | StepwellError): void {

@@ -72,8 +72,9 @@ export function cancelledOpText(): string {
 }
 
 /** The handler goes on as the next generation. */
-export function continueOpText(inputText: string | undefined): string {
-  return inputText === undefined ? '{"op":"continue_as_new"}' : `{"op":"continue_as_new","input":${inputText}}`
+export function continueOpText(inputText: string | undefined, unread: string[]): string {
+  const input = inputText === undefined ? '' : `,"input":${inputText}`
+  return `{"op":"continue_as_new"${input}${unread.length === 0 ? '' : `,"unread":${JSON.stringify(unread)}`}}`
 }
 
 /** The handler threw. */

@@ -26,8 +26,8 @@ export type HandlerEnd =
   /** `undoFailures`: the steps that could not be undone, and why. */
   | { error: unknown; undoFailures: UndoFailure[] }
   | { cancelled: true }
-  /** JSON text; undefined for nothing. */
-  | { continueWith: string | undefined }
+  /** JSON text, undefined for nothing; and the keys of messages that nobody has had. */
+  | { continueWith: string | undefined; unread: string[] }
 
 /** An undo that failed for good. */
 export interface UndoFailure {
@@ -188,6 +188,7 @@ export class TurnHandler {
     await nextMacrotask()
     if (this.#isAway) await this.#letRun()
     if (askCount !== this.#memo.askCount) return
+    if (this.end === null) this.#memo.noteUnmoved()
     this.#quiet.open(this.#patience.durationMs(this.#definition, false), performance.now())
   }
 
@@ -235,7 +236,7 @@ export class TurnHandler {
   #continueAsNew(inputText: string | undefined): void {
     if (this.end !== null || this.isLeft) return
     this.#leave()
-    this.end = { continueWith: inputText }
+    this.end = { continueWith: inputText, unread: this.#memo.unreadKeys }
     this.#wake()
   }
 

@@ -244,7 +244,7 @@ class TurnExecution {
 
   #endOpText(end: HandlerEnd): string {
     if ('cancelled' in end) return cancelledOpText()
-    if ('continueWith' in end) return continueOpText(end.continueWith)
+    if ('continueWith' in end) return continueOpText(end.continueWith, end.unread)
     if ('error' in end) return failOpText(withUndoFailures(toWireError(end.error), end.undoFailures))
     try {
       return finishOpText(toReturnText(end.value, `The return value of function "${this.#definition.id}"`))

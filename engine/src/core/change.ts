@@ -49,7 +49,7 @@ export interface StartRunChange {
 export type SettleChange =
   | { kind: 'settle'; step: 'running' | 'waiting' | 'continue' }
   /** The same run goes on as its next generation, with an empty journal and this event (JSON text). */
-  | { kind: 'settle'; step: 'next_generation'; event: string }
+  | { kind: 'settle'; step: 'next_generation'; event: string; unread: string[] }
   | { kind: 'settle'; step: 'trouble'; trouble: Trouble; resendMs: number }
   | {
       kind: 'settle'

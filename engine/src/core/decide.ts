@@ -116,7 +116,7 @@ function endOf(snapshot: Snapshot, op: EndOp, dice: () => number): SettleChange 
     case 'continue_as_new': {
       const id = sentEventId(snapshot, CONTINUED, 0)
       const event = { id, name: CONTINUED, data: op.input ?? {}, ts: new Date(snapshot.nowMs).toISOString() }
-      return { kind: 'settle', step: 'next_generation', event: JSON.stringify(event) }
+      return { kind: 'settle', step: 'next_generation', event: JSON.stringify(event), unread: op.unread ?? [] }
     }
     default:
       return assertNever(op)

@@ -176,7 +176,10 @@ function extraOf(items: Advance[], settles: Settle[], sent: Sent): object | null
       const { ws, runId: parent, wait } = item.parent
       extra.parents.push({ run, ws, parent, ...wait, ...resultOf(settle) })
     }
-    if (settle?.step === 'next_generation') extra.next.push({ run, event: settle.event, version: item.nextVersion })
+    if (settle?.step === 'next_generation') {
+      const { event, unread } = settle
+      extra.next.push({ run, event, unread, version: item.nextVersion })
+    }
     if (item.follow !== null) extra.follow.push({ run, ...item.follow })
     for (const change of item.changes) addExtra(extra, run, change, item.starts)
   }

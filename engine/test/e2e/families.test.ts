@@ -102,6 +102,63 @@ describe('messages to a run', () => {
   })
 })
 
+describe('a wait that has lost its race', () => {
+  function rounds(again: boolean) {
+    return createFunction({
+      id: 'rounds',
+      trigger: { event: 'rounds' },
+      handler: async ({ event, step, run }) => {
+        if (run.generation > 1) return ['next', (await step.waitForSignal('go on', 'go'))?.data]
+        const first = await Promise.race([step.waitForSignal('go 1', 'go'), step.sleep('patience', 5)])
+        if (first) return ['too early', first.data]
+        // Something comes while it is busy elsewhere.
+        await step.waitForSignal('other', 'other')
+        if (again) return step.continueAsNew()
+        const second = await step.waitForSignal('go 2', 'go', { timeout: event.data.timeout ?? '1m' })
+        return ['second', second?.data]
+      },
+    })
+  }
+
+  test.each([
+    [false, ['second', 'late']],
+    [true, ['next', 'late']],
+  ])('leaves what comes to it to the next wait (in another generation: %s)', async (again, output) => {
+    await system.serveApp([rounds(again)])
+    const run = await started('rounds')
+    const waitsForOther = async () => (await system.journal(run)).some(entry => 'key' in entry && entry.key === 'other')
+    await expect.poll(waitsForOther).toBe(true)
+
+    await system.client.signal(run, 'go', 'late')
+    await system.client.signal(run, 'other')
+
+    expect(await system.waitForState(run, 'completed')).toMatchObject({ output })
+  })
+
+  test('may be raced for again', async () => {
+    const reminded = createFunction({
+      id: 'reminded',
+      trigger: { event: 'reminded' },
+      handler: async ({ step }) => {
+        const approval = step.waitForSignal('approval', 'approve')
+        for (let n = 0; ; n += 1) {
+          const winner = await Promise.race([approval, step.sleep(`reminder ${n}`, 10)])
+          if (winner) return winner.data
+          await step.run(`remind ${n}`, () => n)
+        }
+      },
+    })
+    await system.serveApp([reminded])
+    const run = await started('reminded')
+    const reminders = async () => (await system.journal(run)).filter(entry => entry.type === 'step_completed').length
+    await expect.poll(reminders).toBeGreaterThan(1)
+
+    await system.client.signal(run, 'approve', 'yes')
+
+    expect(await system.waitForState(run, 'completed')).toMatchObject({ output: 'yes' })
+  })
+})
+
 describe('children', () => {
   const double = createFunction({
     id: 'double',

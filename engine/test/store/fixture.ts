@@ -161,6 +161,7 @@ export function aSettle(step: SettleChange['step']): SettleChange {
       return {
         kind: 'settle',
         step,
+        unread: [],
         event: JSON.stringify({ id: 'evt', name: 'next', data: {}, ts: '2026-03-01T12:00:00.000Z' }),
       }
     default:
