@@ -7,12 +7,13 @@ import type { Json } from './json.ts'
 import { LIMITS } from './limits.ts'
 import { problemOfMatch } from './match.ts'
 import { problemOfName } from './name.ts'
+import { UNDO_PREFIX } from './step-key.ts'
 import { readWireError } from './wire-error.ts'
 
 /** Counters are 32 bit columns in the store: one larger number must not spoil a batch. */
 const MAX_COUNT = 2 ** 31 - 1
-/** A key is an id, and `#` and the number of the use when that is not the first. */
-const KEY_CHARS = LIMITS.stepIdChars + 1 + String(LIMITS.stepsPerRun).length
+/** A key is an id, and `#` and the number of the use when that is not the first; the one of an undo has a prefix. */
+const KEY_CHARS = UNDO_PREFIX.length + LIMITS.stepIdChars + 1 + String(LIMITS.stepsPerRun).length
 
 export const json = z.custom<Json>(value => value !== undefined, 'is missing')
 const textWith = (problemOf: (text: string) => string | null, missing?: string) =>
