@@ -51,8 +51,8 @@ export interface EntryBody {
   child_started: Asked & { data: { run: string; function: string; expiresAt?: string } }
   /** `data` is the child's output; absent when it returned undefined. */
   child_completed: { key: string; data?: Json }
-  /** The child has failed or was cancelled, or could not be started. */
-  child_failed: { key: string; data: { error: WireError } }
+  /** The child has failed or was cancelled, or could not be started: then no `child_started` precedes it, and it has a `saw`. */
+  child_failed: { key: string; saw?: number; data: { error: WireError } }
   child_expired: { key: string }
   /** Started, and nobody waits for it. */
   child_detached: Asked & { data: { run: string; function: string } }

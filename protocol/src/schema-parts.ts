@@ -7,12 +7,13 @@ import type { Json } from './json.ts'
 import { LIMITS } from './limits.ts'
 import { problemOfMatch } from './match.ts'
 import { problemOfName } from './name.ts'
+import { UNDO_PREFIX } from './step-key.ts'
 import { readWireError } from './wire-error.ts'
 
 /** Counters are 32 bit columns in the store: one larger number must not spoil a batch. */
 const MAX_COUNT = 2 ** 31 - 1
-/** A key is an id, and `#` and the number of the use when that is not the first. */
-const KEY_CHARS = LIMITS.stepIdChars + 1 + String(LIMITS.stepsPerRun).length
+/** A key is an id, and `#` and the number of the use when that is not the first; the one of an undo has a prefix. */
+const KEY_CHARS = UNDO_PREFIX.length + LIMITS.stepIdChars + 1 + String(LIMITS.stepsPerRun).length
 
 export const json = z.custom<Json>(value => value !== undefined, 'is missing')
 const textWith = (problemOf: (text: string) => string | null, missing?: string) =>
@@ -38,7 +39,7 @@ export const functionId = z
 export const invokedId = z
   .string()
   .regex(
-    /^([A-Za-z0-9._-]+\/)?[A-Za-z0-9._-]+$/,
+    /^([A-Za-z0-9._-]{1,127}\/)?[A-Za-z0-9._-]{1,128}$/,
     'is no id of a function: letters, digits, ".", "_", "-", after an app and "/"',
   )
   .max(LIMITS.workspaceChars + LIMITS.functionIdChars)

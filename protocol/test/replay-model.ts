@@ -3,12 +3,20 @@
  * text. It runs one turn against an engine that records every op and delivers nothing from outside.
  */
 import { isDeepStrictEqual } from 'node:util'
-import type { WireError } from '../src/index.ts'
-import { checkStepId, type Entry, type Event, type Json, type Op, type ReportState, stepKey } from '../src/index.ts'
+import type { Tags, WireError } from '../src/index.ts'
+import {
+  checkStepId,
+  type EndOp,
+  type Entry,
+  type Event,
+  type Json,
+  type Op,
+  type ReportState,
+  stepKey,
+  UNDO_PREFIX,
+} from '../src/index.ts'
+import { type AskOf, isSame, type KeyedEntry, readValue, toEntry, toOp } from './replay-ops.ts'
 import { type AskStatement, type Program, type RunStatement, runProgram } from './replay-program.ts'
-
-type KeyedEntry = Extract<Entry, { key: string }>
-type KeyedOp = Extract<Op, { op: 'step' | 'sleep' | 'wait' | 'send' }>
 
 interface Slot {
   key: string
@@ -16,77 +24,175 @@ interface Slot {
   settledBy: KeyedEntry | null
   isOpen: boolean
   failedAttempts: number
-  ask: { statement: AskStatement; saw: number; settle: (entry: KeyedEntry) => void } | null
+  ask: (AskOf & { settle: (entry: KeyedEntry) => void }) | null
+  /** The handler was left: nobody waits for it. */
+  isAbandoned: boolean
 }
 
-/** All ops of the turn's reports in order, the state of the last one, and its error when that is `refused`. */
-export interface TurnOutcome {
+/** One run in one turn: what is known of its keys, and how far its handler is. */
+interface Run {
+  slots: Map<string, Slot>
+  uses: Map<string, number>
+  seen: number
+  /** The handler goes no further; `leftFor` is how it ends when everything is undone. */
+  leftFor: EndOp | null
+  undoable: { key: string; statement: RunStatement; output: Json | undefined }[]
+  isUndoing: boolean
+  notUndone: string[]
+  end: EndOp | null
+  said: Said
+}
+
+/** What the handler says of its run. */
+export interface Said {
+  status?: Json
+  tags?: Tags
+}
+
+/** All ops of the turn's reports in order, the state of the last one, its error when that is `refused`, and what is new of `Said`. */
+export interface TurnOutcome extends Said {
   state: ReportState
   ops: Op[]
   error?: WireError
 }
 
-/** Executes one turn of a program. */
-export async function executeTurn(program: Program, journal: Entry[]): Promise<TurnOutcome> {
+/** Executes one turn of a program. `said` is what the turn brings. */
+export async function executeTurn(program: Program, journal: Entry[], said: Said = {}): Promise<TurnOutcome> {
   const [first, ...rest] = journal
   if (first?.type !== 'run_started') throw new Error('a journal starts with run_started')
-  const slots = new Map<string, Slot>()
+  const run: Run = {
+    slots: new Map(),
+    uses: new Map(),
+    seen: 1,
+    leftFor: null,
+    undoable: [],
+    isUndoing: false,
+    notUndone: [],
+    end: null,
+    said: { ...said },
+  }
   const ops: Op[] = []
-  let seen = 1
-  const ended = start(program, first.data, slots, () => seen)
+  start(program, first.data, run)
   await drain()
-  for (const entry of rest) await applyNext(entry as KeyedEntry) // only the first entry has no key
-  const error = findMismatch(slots)
+  for (const entry of rest) await applyNext(run, entry)
+  const error = findMismatch(run.slots)
   if (error !== null) return { state: 'refused', ops: [], error }
 
-  while (ended.with === null) {
-    const ready = [...slots.values()].filter(slot => slot.ask !== null && slot.settledBy === null && !slot.isOpen)
-    if (ready.length === 0) return { state: 'waiting', ops }
-    const asked = ready.map(toOp)
+  while (run.end === null) {
+    const ready = [...run.slots.values()].filter(isReady)
+    if (ready.length === 0) return { state: 'waiting', ops, ...newsOf(run.said, said) }
+    const asked = ready.flatMap(({ key, ask, failedAttempts }) =>
+      ask === null ? [] : [toOp(key, ask, failedAttempts)],
+    )
     ops.push(...asked)
     for (const op of asked) {
-      if (ended.with === null) await applyNext(toEntry(op, seen + 1))
+      if (run.end === null) await applyNext(run, toEntry(op, run.seen + 1))
     }
   }
-  return { state: 'done', ops: [...ops, ended.with] }
-
-  async function applyNext(entry: KeyedEntry): Promise<void> {
-    seen = entry.seq
-    apply(entry, slotOf(slots, entry.key))
-    await drain()
-  }
+  return { state: 'done', ops: [...ops, run.end], ...newsOf(run.said, said) }
 }
 
-/** Starts the handler. What is returned tells how it ended, as soon as it has. */
-function start(program: Program, event: Event, slots: Map<string, Slot>, seen: () => number): { with: Op | null } {
-  const ended: { with: Op | null } = { with: null }
-  const uses = new Map<string, number>()
-  runProgram(program, event, async (id, statement) => {
-    if (checkStepId(id) !== null) throw codedError('step_id_invalid', id)
-    const use = (uses.get(id) ?? 0) + 1
-    const previous = slots.get(stepKey(id, use - 1))
-    if (use > 1 && previous?.settledBy === null) throw codedError('duplicate_step', id)
-    uses.set(id, use)
-    const slot = slotOf(slots, stepKey(id, use))
-    return new Promise((resolve, reject) => {
-      const settle = (entry: KeyedEntry) =>
-        entry.type === 'step_failed' ? reject(entry.data.error) : resolve(readValue(entry))
-      slot.ask = { statement, saw: seen(), settle }
-      if (slot.settledBy !== null) settle(slot.settledBy)
-    })
+function isReady({ ask, settledBy, isOpen, isAbandoned }: Slot): boolean {
+  return ask !== null && settledBy === null && !isOpen && !isAbandoned
+}
+
+/** Starts the handler. `run.end` tells how it ended, as soon as it has. */
+function start(program: Program, event: Event, run: Run): void {
+  runProgram(program, event, {
+    ask: async (id, statement) => askOf(run, id, statement),
+    setStatus: status => {
+      run.said.status = status
+    },
+    setTags: tags => {
+      const all = Object.entries({ ...run.said.tags, ...tags })
+      run.said.tags = Object.fromEntries(all.flatMap(([name, value]) => (value === null ? [] : [[name, value]])))
+    },
+    continueAsNew: input => {
+      if (!isOver(run)) run.end = { op: 'continue_as_new', input }
+      return new Promise(() => {})
+    },
   }).then(
     // The programs give nothing but JSON and undefined.
     value => {
-      ended.with = { op: 'finish', ...(value !== undefined && { output: value as Json }) }
+      if (!isOver(run)) run.end = { op: 'finish', ...(value !== undefined && { output: value as Json }) }
     },
     thrown => {
-      ended.with = { op: 'fail', error: toError(thrown) }
+      if (!isOver(run)) leave(run, { op: 'fail', error: toError(thrown) })
     },
   )
-  return ended
 }
 
-function apply(entry: KeyedEntry, slot: Slot): void {
+function isOver(run: Run): boolean {
+  return run.end !== null || run.leftFor !== null
+}
+
+/** The handler asks for something under the next key of an id. */
+async function askOf(run: Run, id: string, statement: AskStatement): Promise<unknown> {
+  if (isOver(run)) return new Promise(() => {})
+  if (checkStepId(id) !== null) throw codedError('step_id_invalid', id)
+  const use = (run.uses.get(id) ?? 0) + 1
+  const previous = run.slots.get(stepKey(id, use - 1))
+  if (use > 1 && previous?.settledBy === null) throw codedError('duplicate_step', id)
+  run.uses.set(id, use)
+  return new Promise((resolve, reject) => {
+    waitFor(run, stepKey(id, use), statement, entry => {
+      if (entry.type === 'step_failed' || entry.type === 'child_failed') reject(entry.data.error)
+      else if (entry.type === 'child_expired') reject(codedError('child_timed_out', entry.key))
+      else resolve(readValue(entry))
+    })
+  })
+}
+
+function waitFor(run: Run, key: string, statement: AskStatement, settle: (entry: KeyedEntry) => void): void {
+  const slot = slotOf(run.slots, key)
+  slot.ask = { statement, saw: run.seen, settle }
+  if (slot.settledBy !== null) settle(slot.settledBy)
+}
+
+/** The handler goes no further. What it waited for does not matter any more, and what it did is undone. */
+function leave(run: Run, leftFor: EndOp): void {
+  run.leftFor = leftFor
+  for (const slot of run.slots.values()) slot.isAbandoned = slot.ask !== null && slot.settledBy === null
+  undoNext(run)
+}
+
+/** The step that completed last comes first; when nothing is left to undo, the handler has ended. */
+function undoNext(run: Run): void {
+  if (run.leftFor === null || run.isUndoing) return
+  const next = run.undoable.pop()
+  if (next === undefined) {
+    run.end = withoutUndone(run.leftFor, run.notUndone)
+    return
+  }
+  const { key, statement, output } = next
+  const { undo, attempts } = statement
+  run.end = null
+  run.isUndoing = true
+  const result = typeof undo === 'object' ? { throws: undo.throws } : output !== undefined && { gives: output }
+  const asStep = { run: UNDO_PREFIX + key, ...result, ...(attempts !== undefined && { attempts }) }
+  waitFor(run, UNDO_PREFIX + key, asStep, entry => {
+    if (entry.type === 'step_failed') run.notUndone.push(`${key}: ${entry.data.error.message}`)
+    run.isUndoing = false
+  })
+}
+
+function withoutUndone(end: EndOp, notUndone: string[]): EndOp {
+  if (end.op !== 'fail' || notUndone.length === 0) return end
+  return { op: 'fail', error: { ...end.error, message: `${end.error.message} (not undone: ${notUndone.join(', ')})` } }
+}
+
+async function applyNext(run: Run, entry: Entry): Promise<void> {
+  run.seen = entry.seq
+  if (entry.type === 'cancel_requested') {
+    if (!isOver(run)) leave(run, { op: 'cancelled' })
+  } else if ('key' in entry) {
+    apply(run, entry, slotOf(run.slots, entry.key))
+    undoNext(run)
+  }
+  await drain()
+}
+
+function apply(run: Run, entry: KeyedEntry, slot: Slot): void {
   switch (entry.type) {
     case 'step_due':
       slot.isOpen = false
@@ -98,6 +204,8 @@ function apply(entry: KeyedEntry, slot: Slot): void {
       return
     case 'sleep_started':
     case 'wait_opened':
+    case 'signal_awaited':
+    case 'child_started':
       slot.recorded ??= entry
       slot.isOpen = true
       return
@@ -105,7 +213,22 @@ function apply(entry: KeyedEntry, slot: Slot): void {
       slot.recorded ??= entry
       slot.settledBy = entry
       slot.isOpen = false
-      if (slot.ask !== null && isSame(slot.recorded, slot.ask.statement)) slot.ask.settle(entry)
+      if (slot.ask === null || !isSame(slot.recorded, slot.ask.statement)) return
+      noteUndoable(run, entry, slot.ask.statement)
+      if (!slot.isAbandoned) slot.ask.settle(entry)
+  }
+}
+
+function noteUndoable(run: Run, entry: KeyedEntry, statement: AskStatement): void {
+  if (entry.type !== 'step_completed' || !('run' in statement) || statement.undo === undefined) return
+  run.undoable.push({ key: entry.key, statement, output: entry.data })
+}
+
+/** What differs from what the turn brought. */
+function newsOf(now: Said, before: Said): Said {
+  return {
+    ...(!isDeepStrictEqual(now.status ?? null, before.status ?? null) && { status: now.status ?? null }),
+    ...(!isDeepStrictEqual(now.tags ?? {}, before.tags ?? {}) && { tags: now.tags ?? {} }),
   }
 }
 
@@ -121,66 +244,9 @@ function findMismatch(slots: Map<string, Slot>): WireError | null {
   return null
 }
 
-function isSame(recorded: KeyedEntry, asked: AskStatement): boolean {
-  if (recorded.type.startsWith('step_')) return 'run' in asked
-  if (recorded.type.startsWith('sleep_')) return 'sleep' in asked
-  if (recorded.type === 'events_sent') return 'send' in asked
-  if (recorded.type !== 'wait_opened' || !('wait' in asked)) return false
-  return recorded.data.event === asked.event && isDeepStrictEqual(recorded.data.match ?? {}, asked.match ?? {})
-}
-
-/** Runs the body of a step; asks for everything else. */
-function toOp({ key, ask, failedAttempts }: Slot): KeyedOp {
-  if (ask === null) throw new Error('nobody asked')
-  const { statement, saw } = ask
-  if ('run' in statement) return { op: 'step', key, saw, attempt: failedAttempts + 1, ...runBody(statement) }
-  if ('sleep' in statement) {
-    const { ms, until } = statement
-    return { op: 'sleep', key, saw, ...(ms !== undefined && { ms }), ...(until !== undefined && { until }) }
-  }
-  if ('send' in statement) return { op: 'send', key, saw, events: statement.events }
-  const { event, match, timeoutMs } = statement
-  return { op: 'wait', key, saw, event, ...(match && { match }), ...(timeoutMs !== undefined && { timeoutMs }) }
-}
-
-function runBody({
-  gives,
-  throws,
-  attempts = 4,
-}: RunStatement): Pick<Extract<Op, { op: 'step' }>, 'output' | 'error' | 'retry'> {
-  if (throws !== undefined)
-    return { error: throws, retry: { maxAttempts: attempts, minDelayMs: 1_000, maxDelayMs: 1_000 } }
-  return gives === undefined ? {} : { output: gives }
-}
-
-/** What the engine records for an op: SPEC.md section 7. */
-function toEntry(op: KeyedOp, seq: number): KeyedEntry {
-  const later = '2026-01-02T00:00:00.000Z'
-  const head = { seq, turn: 1, at: '2026-01-01T00:00:00.000Z', key: op.key, saw: op.saw }
-  switch (op.op) {
-    case 'sleep':
-      return { ...head, type: 'sleep_started', data: { until: op.until ?? later } }
-    case 'wait':
-      return { ...head, type: 'wait_opened', data: { event: op.event, ...(op.match && { match: op.match }) } }
-    case 'send':
-      return { ...head, type: 'events_sent', data: { ids: op.events.map((event, at) => event.id ?? `evt_${at}`) } }
-    case 'step': {
-      const { error, attempt, retry, output } = op
-      if (error === undefined) return { ...head, type: 'step_completed', ...(output !== undefined && { data: output }) }
-      if (attempt >= (retry?.maxAttempts ?? 0)) return { ...head, type: 'step_failed', data: { error, attempt } }
-      return { ...head, type: 'step_retrying', data: { error, attempt, dueAt: later } }
-    }
-  }
-}
-
-function readValue(entry: KeyedEntry): unknown {
-  if (entry.type === 'step_completed' || entry.type === 'wait_matched') return entry.data
-  if (entry.type === 'events_sent') return entry.data.ids
-  return entry.type === 'wait_expired' ? null : undefined
-}
-
 function slotOf(slots: Map<string, Slot>, key: string): Slot {
-  const slot = slots.get(key) ?? { key, recorded: null, settledBy: null, isOpen: false, failedAttempts: 0, ask: null }
+  const fresh = { recorded: null, settledBy: null, isOpen: false, failedAttempts: 0, ask: null, isAbandoned: false }
+  const slot = slots.get(key) ?? { key, ...fresh }
   slots.set(key, slot)
   return slot
 }

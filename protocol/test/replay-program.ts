@@ -4,10 +4,15 @@ import type { Json, Match, NewEvent, WireError } from '../src/index.ts'
 export type Program = Statement[]
 
 export type Statement = { as?: string } & (
-  | { run: string; gives?: Json; throws?: WireError; attempts?: number }
+  | { run: string; gives?: Json; throws?: WireError; attempts?: number; undo?: Undo }
   | { sleep: string; ms?: number; until?: string }
   | { wait: string; event: string; match?: Match; timeoutMs?: number }
   | { send: string; events: NewEvent[] }
+  | { receive: string; signal: string; timeoutMs?: number }
+  | InvokeStatement
+  | { continue_as_new: Json }
+  | { status: Json }
+  | { tags: { [name: string]: string | null } }
   | { parallel: Program[] }
   | { race: Program[] }
   | { repeat: number; do: Program }
@@ -16,11 +21,34 @@ export type Statement = { as?: string } & (
   | { return: Json }
 )
 
-export type RunStatement = Extract<Statement, { run: string }>
-export type AskStatement = Extract<Statement, { run: string } | { sleep: string } | { wait: string } | { send: string }>
+/** The undo of a step: it gives what the step gave, or throws. */
+export type Undo = true | { throws: WireError }
 
-/** What a program asks of the outside: one op under the id of its statement. */
-export type Asker = (id: string, statement: AskStatement) => Promise<unknown>
+interface InvokeStatement {
+  invoke: string
+  function: string
+  data?: Json
+  timeoutMs?: number
+  onCancel?: 'cancel' | 'abandon'
+  detached?: true
+}
+
+export type RunStatement = Extract<Statement, { run: string }>
+export type AskStatement = Extract<
+  Statement,
+  { run: string } | { sleep: string } | { wait: string } | { send: string } | { receive: string } | { invoke: string }
+>
+
+/** What a program needs of the outside. */
+export interface Outside {
+  /** One op under the id of its statement. */
+  ask: (id: string, statement: AskStatement) => Promise<unknown>
+  setStatus: (status: Json) => void
+  /** Adds tags; null takes one away. */
+  setTags: (tags: { [name: string]: string | null }) => void
+  /** Ends the generation: nothing after it is reached. */
+  continueAsNew: (input: Json) => Promise<never>
+}
 
 /** The handler returned; thrown, so that it leaves loops and branches. */
 class Returned {
@@ -31,9 +59,9 @@ class Returned {
 }
 
 /** Runs a whole program as a handler. `event` is bound to `$event`. */
-export async function runProgram(program: Program, event: unknown, ask: Asker): Promise<unknown> {
+export async function runProgram(program: Program, event: unknown, outside: Outside): Promise<unknown> {
   try {
-    await runAll(program, new Map([['event', event]]), ask)
+    await runAll(program, new Map([['event', event]]), outside)
     return undefined
   } catch (thrown) {
     if (thrown instanceof Returned) return thrown.value
@@ -42,21 +70,27 @@ export async function runProgram(program: Program, event: unknown, ask: Asker): 
 }
 
 /** The value of a list of statements is that of the last one. */
-async function runAll(program: Program, names: Map<string, unknown>, ask: Asker): Promise<unknown> {
+async function runAll(program: Program, names: Map<string, unknown>, outside: Outside): Promise<unknown> {
   let value: unknown
   for (const statement of program) {
-    value = await runStatement(statement, names, ask)
+    value = await runStatement(statement, names, outside)
     if (statement.as !== undefined) names.set(statement.as, value)
   }
   return value
 }
 
-async function runStatement(statement: Statement, names: Map<string, unknown>, ask: Asker): Promise<unknown> {
-  const runBranch = (branch: Program) => runAll(branch, names, ask)
-  if ('run' in statement) return ask(statement.run, statement)
-  if ('sleep' in statement) return ask(statement.sleep, statement)
-  if ('wait' in statement) return ask(statement.wait, statement)
-  if ('send' in statement) return ask(statement.send, statement)
+async function runStatement(statement: Statement, names: Map<string, unknown>, outside: Outside): Promise<unknown> {
+  const runBranch = (branch: Program) => runAll(branch, names, outside)
+  if ('run' in statement) return outside.ask(statement.run, statement)
+  if ('sleep' in statement) return outside.ask(statement.sleep, statement)
+  if ('wait' in statement) return outside.ask(statement.wait, statement)
+  if ('send' in statement) return outside.ask(statement.send, statement)
+  if ('receive' in statement) return outside.ask(statement.receive, statement)
+  if ('invoke' in statement) return outside.ask(statement.invoke, statement)
+  // What is filled in is JSON: programs have nothing else.
+  if ('continue_as_new' in statement) return outside.continueAsNew(fill(statement.continue_as_new, names) as Json)
+  if ('status' in statement) return outside.setStatus(fill(statement.status, names) as Json)
+  if ('tags' in statement) return outside.setTags(statement.tags)
   if ('parallel' in statement) return Promise.all(statement.parallel.map(runBranch))
   if ('race' in statement) return Promise.race(statement.race.map(runBranch))
   if ('return' in statement) throw new Returned(fill(statement.return, names))

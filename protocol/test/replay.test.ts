@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest'
-import type { Entry, Op, WireError } from '../src/index.ts'
+import { type Entry, type Op, SETTLING_TYPES, type WireError } from '../src/index.ts'
 import { entrySchema, turnSchema } from '../src/schemas.ts'
-import { executeTurn } from './replay-model.ts'
+import { executeTurn, type Said } from './replay-model.ts'
 import type { Program } from './replay-program.ts'
 import { readVectors } from './vectors.ts'
 
@@ -17,15 +17,19 @@ const { cases } = readVectors<{
     name: string
     program: Program
     journal: Entry[]
-    expect: { state: string; ops: ExpectedOp[]; error?: ExpectedError }
+    status?: Said['status']
+    tags?: Said['tags']
+    expect: { state: string; ops: ExpectedOp[]; error?: ExpectedError } & Said
   }[]
 }>('replay.json')
 
 describe('the vectors of replay', () => {
-  test.each(cases)('$name', async ({ program, journal, expect: expected }) => {
-    const outcome = await executeTurn(program, journal)
+  test.each(cases)('$name', async ({ program, journal, status, tags, expect: expected }) => {
+    const said = { ...(status !== undefined && { status }), ...(tags !== undefined && { tags }) }
+    const outcome = await executeTurn(program, journal, said)
 
     expect(outcome.state).toBe(expected.state)
+    expect([outcome.status, outcome.tags]).toEqual([expected.status, expected.tags])
     expect(outcome.ops.map(comparable).sort(byKey)).toEqual(expected.ops.map(withoutError).sort(byKey))
     const pairs: [WireError | undefined, ExpectedError | undefined][] = [[outcome.error, expected.error]]
     for (const wanted of expected.ops) pairs.push([errorOf(outcome.ops.find(op => isSameOp(op, wanted))), wanted.error])
@@ -48,10 +52,10 @@ describe('the vectors of replay', () => {
       if (!('key' in entry)) continue
       if ('saw' in entry) expect(entry.saw).toBeLessThan(entry.seq)
       expect(settled).not.toContain(entry.key)
-      const follows = entry.type === 'step_due' || entry.type === 'sleep_completed' || entry.type.startsWith('wait_')
-      if (follows && entry.type !== 'wait_opened') expect(open).toContain(entry.key)
-      if (['sleep_started', 'wait_opened', 'step_retrying'].includes(entry.type)) open.add(entry.key)
-      else if (entry.type !== 'step_due') settled.add(entry.key)
+      const follows = FOLLOWING.has(entry.type) && !(entry.type === 'child_failed' && 'saw' in entry)
+      if (follows) expect(open).toContain(entry.key)
+      if (OPENING.has(entry.type)) open.add(entry.key)
+      else if (SETTLING.has(entry.type)) settled.add(entry.key)
     }
   })
 
@@ -59,6 +63,27 @@ describe('the vectors of replay', () => {
     expect(new Set(cases.map(({ name }) => name)).size).toBe(cases.length)
   })
 })
+
+const SETTLING: ReadonlySet<string> = new Set(SETTLING_TYPES)
+const OPENING: ReadonlySet<string> = new Set([
+  'step_retrying',
+  'sleep_started',
+  'wait_opened',
+  'signal_awaited',
+  'child_started',
+])
+/** What comes for something that is open. */
+const FOLLOWING: ReadonlySet<string> = new Set([
+  'step_due',
+  'sleep_completed',
+  'wait_matched',
+  'wait_expired',
+  'signal_received',
+  'signal_expired',
+  'child_completed',
+  'child_failed',
+  'child_expired',
+])
 
 /** What is compared of an op besides its error. */
 function comparable(op: Op): object {

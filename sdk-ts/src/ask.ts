@@ -58,12 +58,13 @@ export type Recorded =
   | { kind: 'wait'; event: string; match: Match }
   | { kind: 'send' }
   | { kind: 'receive'; signal: string }
-  | { kind: 'invoke'; function: string }
+  /** `function` is null where only the failure to start it is recorded. */
+  | { kind: 'invoke'; function: string | null }
 
 /** Shown where an ask is named in messages. */
 export function describeRecorded(recorded: Recorded): string {
   if (recorded.kind === 'receive') return `${CALLS.receive} for "${recorded.signal}"`
-  if (recorded.kind === 'invoke') return `${CALLS.invoke} of "${recorded.function}"`
+  if (recorded.kind === 'invoke' && recorded.function !== null) return `${CALLS.invoke} of "${recorded.function}"`
   if (recorded.kind !== 'wait') return CALLS[recorded.kind]
   return `${CALLS.wait} for "${recorded.event}" with match ${JSON.stringify(recorded.match)}`
 }
@@ -72,7 +73,9 @@ export function describeRecorded(recorded: Recorded): string {
 export function isSameAsk(recorded: Recorded, wanted: Wanted): boolean {
   if (recorded.kind !== wanted.kind) return false
   if (recorded.kind === 'receive' && wanted.kind === 'receive') return recorded.signal === wanted.signal
-  if (recorded.kind === 'invoke' && wanted.kind === 'invoke') return recorded.function === wanted.function
+  if (recorded.kind === 'invoke' && wanted.kind === 'invoke') {
+    return recorded.function === null || recorded.function === wanted.function
+  }
   if (recorded.kind !== 'wait' || wanted.kind !== 'wait') return true
   return recorded.event === wanted.event && isSameMatch(recorded.match, wanted.match)
 }

@@ -28,6 +28,9 @@ export function recordedBy(entry: Entry): Recorded | null {
     case 'child_started':
     case 'child_detached':
       return { kind: 'invoke', function: entry.data.function }
+    case 'child_failed':
+      // Where it could not be started, nothing came before this.
+      return { kind: 'invoke', function: null }
     default:
       return null
   }

@@ -56,6 +56,10 @@ export class TurnHandler {
   readonly #quiet = new QuietWindow()
   readonly #replayQuiet = new QuietWindow()
   #wasLate = false
+  /** How it ends when everything is undone; null for a handler that was not left, or that undoes nothing. */
+  #leftFor: HandlerEnd | null = null
+  readonly #undoFailures: UndoFailure[] = []
+  #isUndoing = false
   /** Null while it runs. */
   end: HandlerEnd | null = null
   /** It failed, was cancelled or goes on anew: what its code still does does not count. */
@@ -184,6 +188,7 @@ export class TurnHandler {
     const { askCount } = this.#memo
     const gotValue = this.#memo.apply(entry, arrival)
     if (entry.type === 'cancel_requested') this.#cancel()
+    this.#undoAll()
     if (!gotValue || this.end !== null) return
     await nextMacrotask()
     if (this.#isAway) await this.#letRun()
@@ -207,59 +212,67 @@ export class TurnHandler {
 
   /** Never rejects; an async function makes the same of a throw before the first await. */
   async #run(context: never): Promise<void> {
+    let end: HandlerEnd
     try {
-      const value = await this.#definition.handler(context)
-      if (this.isLeft) return
-      this.end = { value }
+      end = { value: await this.#definition.handler(context) }
     } catch (error) {
-      if (this.isLeft) return
-      this.#leave()
-      this.end = { error, undoFailures: await this.#undoAll() }
+      end = { error, undoFailures: this.#undoFailures }
     }
+    if (this.isLeft) return
     if (this.isGivenUp) this.noteLate('ended')
     // What the handler looked at last is told as handled only after the microtasks of now.
     void nextMacrotask().then(() => this.#warnOfUnhandled())
+    if ('error' in end) this.#leave(end)
+    else this.end = end
     this.#wake()
   }
 
   /** The handler goes no further; what it did is taken back. Its code may still run, and nobody hears of it. */
   #cancel(): void {
-    if (this.end !== null || this.isLeft) return
-    this.#leave()
-    void this.#scopes.runHandler(this.#scope, async () => {
-      await this.#undoAll()
-      this.end = { cancelled: true }
-      this.#wake()
-    })
+    // The next generation has not begun: it would know nothing of the wish.
+    const goesOnAnew = this.end !== null && 'continueWith' in this.end
+    if (goesOnAnew || (this.end === null && !this.isLeft)) this.#leave({ cancelled: true })
   }
 
   #continueAsNew(inputText: string | undefined): void {
     if (this.end !== null || this.isLeft) return
-    this.#leave()
+    this.#abandon()
     this.end = { continueWith: inputText, unread: this.#memo.unreadKeys }
     this.#wake()
   }
 
-  #leave(): void {
+  #leave(leftFor: HandlerEnd): void {
+    this.#abandon()
+    this.#leftFor = leftFor
+    this.#undoAll()
+  }
+
+  #abandon(): void {
     this.isLeft = true
     this.#memo.abandonPending()
     this.#onLeave()
   }
 
-  /** Runs the undos of completed steps as steps of their own, the last completed first. Never rejects. */
-  async #undoAll(): Promise<UndoFailure[]> {
-    const failures: UndoFailure[] = []
-    // Asked for anew each time: a step of an abandoned branch may have completed meanwhile.
-    for (let next = this.#memo.takeUndoable(); next !== null; next = this.#memo.takeUndoable()) {
-      const { key, wanted, output } = next
-      const body = (context: StepContext) => wanted.undo?.(output as never, context)
-      try {
-        await this.#memo.ask(UNDO_PREFIX + key, { kind: 'step', body, retries: wanted.retries })
-      } catch (error) {
-        failures.push({ key, error })
-      }
-    }
-    return failures
+  /**
+   * Runs the undos of a handler that was left as steps of their own, one by one, the last completed first; then it has ended.
+   * Steps of its branches may complete even after that: it then ends once more.
+   */
+  #undoAll(): void {
+    if (this.#leftFor === null || this.#isUndoing) return
+    const next = this.#memo.takeUndoable()
+    this.end = next === null ? this.#leftFor : null
+    this.#wake()
+    if (next === null) return
+    this.#isUndoing = true
+    const { key, wanted, output } = next
+    const body = (context: StepContext) => wanted.undo?.(output as never, context)
+    const undone = this.#memo.ask(UNDO_PREFIX + key, { kind: 'step', body, retries: wanted.retries })
+    void undone
+      .catch(error => void this.#undoFailures.push({ key, error }))
+      .then(() => {
+        this.#isUndoing = false
+        this.#undoAll()
+      })
   }
 
   #refuseInBody(what: string): void {

@@ -262,6 +262,7 @@ class TurnExecution {
     const isWaiting =
       canReport &&
       unrecorded.length === ops.length &&
+      ops.every(op => !op.settlesAtOnce) &&
       unrecorded.every(slot => slot.ask !== null && WAITING_KINDS.has(slot.ask.wanted.kind))
     this.#handler.isGivenUp = isWaiting
     return this.#outbox.write(isWaiting ? 'waiting' : 'continue', ops)

@@ -4,11 +4,21 @@ import type { HandlerContext, Step, TypedEvent, UntypedEvents } from '../src/ind
 
 export type Program = Statement[]
 
-type Statement = { as?: string } & (
-  | { run: string; gives?: Json; throws?: { name: string; message: string }; attempts?: number }
+interface Thrown {
+  name: string
+  message: string
+}
+
+export type Statement = { as?: string } & (
+  | { run: string; gives?: Json; throws?: Thrown; attempts?: number; undo?: true | { throws: Thrown } }
   | { sleep: string; ms?: number; until?: string }
   | { wait: string; event: string; match?: Match; timeoutMs?: number }
   | { send: string; events: NewEvent[] }
+  | { receive: string; signal: string; timeoutMs?: number }
+  | InvokeStatement
+  | { continue_as_new: Json }
+  | { status: Json }
+  | { tags: { [name: string]: string | null } }
   | { parallel: Program[] }
   | { race: Program[] }
   | { repeat: number; do: Program }
@@ -16,6 +26,15 @@ type Statement = { as?: string } & (
   | { throw: { message: string } }
   | { return: Json }
 )
+
+interface InvokeStatement {
+  invoke: string
+  function: string
+  data?: Json
+  timeoutMs?: number
+  onCancel?: 'cancel' | 'abandon'
+  detached?: true
+}
 
 /** Thrown, so that it leaves loops and branches. */
 class Returned {
@@ -58,6 +77,14 @@ async function runStatement(statement: Statement, names: Map<string, unknown>, s
     return step.waitForEvent(wait, { event, ...(match && { match }), ...(timeoutMs && { timeout: timeoutMs }) })
   }
   if ('send' in statement) return step.sendEvent(statement.send, statement.events)
+  if ('receive' in statement) {
+    const { receive, signal, timeoutMs } = statement
+    return step.waitForSignal(receive, signal, timeoutMs === undefined ? {} : { timeout: timeoutMs })
+  }
+  if ('invoke' in statement) return invokeChild(statement, step)
+  if ('continue_as_new' in statement) return step.continueAsNew(fill(statement.continue_as_new, names))
+  if ('status' in statement) return step.setStatus(fill(statement.status, names))
+  if ('tags' in statement) return step.setTags(statement.tags)
   if ('parallel' in statement) return Promise.all(statement.parallel.map(runBranch))
   if ('race' in statement) return Promise.race(statement.race.map(runBranch))
   if ('return' in statement) throw new Returned(fill(statement.return, names))
@@ -75,13 +102,29 @@ async function runStatement(statement: Statement, names: Map<string, unknown>, s
 }
 
 function runStep(statement: Extract<Statement, { run: string }>, step: Step): Promise<unknown> {
-  const { run, gives, throws, attempts } = statement
+  const { run, gives, throws, attempts, undo } = statement
   const body = () => {
     if (gives === 'this body must not run') throw new Error(`the body of ${run} ran`)
-    if (throws !== undefined) throw Object.assign(new Error(throws.message), { name: throws.name })
+    if (throws !== undefined) throw toError(throws)
     return gives
   }
-  return step.run(run, body, attempts === undefined ? {} : { retries: attempts - 1 })
+  const takeBack = (output: unknown) => {
+    if (typeof undo === 'object') throw toError(undo.throws)
+    return output
+  }
+  return step.run(run, body, {
+    ...(attempts !== undefined && { retries: attempts - 1 }),
+    ...(undo !== undefined && { undo: takeBack }),
+  })
+}
+
+function toError({ name, message }: Thrown): Error {
+  return Object.assign(new Error(message), { name })
+}
+
+function invokeChild(statement: InvokeStatement, step: Step): Promise<unknown> {
+  const { invoke, function: child, timeoutMs, ...rest } = statement
+  return step.invoke(invoke, { function: child, ...(timeoutMs !== undefined && { timeout: timeoutMs }), ...rest })
 }
 
 /** Replaces texts such as `$name` and `$name.member` by values. */

@@ -1,5 +1,5 @@
 import { readFileSync } from 'node:fs'
-import { type Entry, fingerprint, type Op, type WireError } from '@stepwell/protocol'
+import { type Entry, fingerprint, type Json, type Op, type Tags, type WireError } from '@stepwell/protocol'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest'
 import { createFunction, serve } from '../src/index.ts'
 import { EngineDouble, KEY } from './engine-double.ts'
@@ -30,23 +30,32 @@ describe('the vectors of replay', () => {
       name: string
       program: Program
       journal: Entry[]
+      status?: Json
+      tags?: Tags
       expect: {
         state: string
+        status?: Json
+        tags?: Tags
         ops: { op: string; key?: string; error?: WantedError; retry?: { maxAttempts: number } }[]
         error?: WantedError
       }
     }[]
   }>('replay.json')
 
-  test.each(cases)('$name', async ({ program, journal, expect: wanted }) => {
+  test.each(cases)('$name', async ({ program, journal, status, tags, expect: wanted }) => {
     engine.deploy(serve([aFunction(program)], { signingKey: KEY }))
     const run = engine.start('fn')
     run.journal = structuredClone(journal)
+    run.status = status
+    run.tags = tags
     engine.batches.length = 0
 
     const report = await engine.turn(run)
 
-    const ops = [...engine.batches.flatMap(batch => batch.reports.flatMap(({ ops }) => ops)), ...report.ops]
+    const reports = [...engine.batches.flatMap(batch => batch.reports), report]
+    const ops = reports.flatMap(({ ops }) => ops)
+    const lastOf = (name: 'status' | 'tags') => reports.findLast(report => name in report)?.[name]
+    expect([lastOf('status'), lastOf('tags')]).toEqual([wanted.status, wanted.tags])
     expect(report.state).toBe(wanted.state)
     expect(ops.map(comparable).sort(byKey)).toEqual(wanted.ops.map(comparable).sort(byKey))
     expectError(report.error, wanted.error)

@@ -85,7 +85,7 @@ function decideInvoke(snapshot: Snapshot, op: InvokeOp, childId: string): Change
   const event = {
     id: sentEventId(snapshot, op.key, 0),
     name: INVOKED,
-    data: op.data ?? {},
+    data: op.data === undefined ? {} : op.data,
     ts: new Date(snapshot.nowMs).toISOString(),
   }
   const start: Change = {

@@ -81,10 +81,11 @@ function settleOf(snapshot: Snapshot, report: Report, changes: Change[], dice: (
     case 'continue':
       return { kind: 'settle', step: 'continue' }
     case 'waiting':
+      // What the handler waits for may have been settled by this very report: a child that cannot be started, for one.
+      if (changes.some(change => change.kind === 'record' && change.settles))
+        return { kind: 'settle', step: 'continue' }
       if (hasOpenKey(snapshot) || changes.some(change => change.kind === 'open_wait'))
         return { kind: 'settle', step: 'waiting' }
-      // What the handler waited for may have been settled by this very report, or have arrived just now.
-      if (changes.length > 0) return { kind: 'settle', step: 'continue' }
       return resend(
         snapshot,
         'handler_stalled',
@@ -114,8 +115,12 @@ function endOf(snapshot: Snapshot, op: EndOp, dice: () => number): SettleChange 
         dice(),
       )
     case 'continue_as_new': {
+      // The wish would be lost with the journal that holds it. Where something is to be undone the app gets a turn for that.
+      if (snapshot.cancel !== null)
+        return snapshot.wantsUndo ? { kind: 'settle', step: 'continue' } : cancelled(snapshot.cancel)
+      const { input = {} } = op
       const id = sentEventId(snapshot, CONTINUED, 0)
-      const event = { id, name: CONTINUED, data: op.input ?? {}, ts: new Date(snapshot.nowMs).toISOString() }
+      const event = { id, name: CONTINUED, data: input, ts: new Date(snapshot.nowMs).toISOString() }
       return { kind: 'settle', step: 'next_generation', event: JSON.stringify(event), unread: op.unread ?? [] }
     }
     default:

@@ -2,7 +2,15 @@
  * The protocol's vectors, as the engine runs them: which reports it takes, what it records for each op, and how a run ends.
  */
 import { readFileSync } from 'node:fs'
-import { type Entry, type Json, type Report, type RunState, verify } from '@stepwell/protocol'
+import {
+  type Entry,
+  type Json,
+  type Report,
+  type RunState,
+  type Tags,
+  verify,
+  type WireError,
+} from '@stepwell/protocol'
 import { firstProblems, reportSchema } from '@stepwell/protocol/schemas'
 import { expect, test } from 'vitest'
 import type { Change } from '../../src/core/change.ts'
@@ -18,8 +26,10 @@ interface ReportVectors {
     name: string
     journal: Entry[]
     report: Report
-    records: ({ dueAfterMs?: [number, number]; data?: Json } & Record<string, Json>)[]
-    ends?: RunState
+    records: ({ dueAfterMs?: [number, number]; code?: string; data?: Json } & Record<string, Json>)[]
+    ends?: RunState | 'next_generation'
+    status?: Json
+    tags?: Tags
   }[]
   invalid: { name: string; report: unknown; path: string }[]
 }
@@ -54,12 +64,19 @@ function lineOf(change: Extract<Change, { kind: 'record' }>): {
   line: Record<string, unknown>
   dueAfterMs: number | null
 } {
+  const { type, key, saw } = change
   const data = change.data === null ? undefined : (JSON.parse(change.data) as Record<string, Json>)
-  const isRetry = change.type === 'step_retrying'
+  if (type === 'child_failed') {
+    // What the engine says in words is its own.
+    const { error } = data as unknown as { error: WireError }
+    expect(error.message).not.toBe('')
+    return { line: { type, key, saw, code: error.code }, dueAfterMs: null }
+  }
+  const isRetry = type === 'step_retrying'
   const dueAt = isRetry ? String(data?.dueAt) : null
   if (isRetry) delete data?.dueAt
   return {
-    line: { type: change.type, key: change.key, saw: change.saw, ...(data === undefined ? {} : { data }) },
+    line: { type, key, saw, ...(data === undefined ? {} : { data }) },
     dueAfterMs: dueAt === null ? null : Date.parse(dueAt) - reports.nowMs,
   }
 }
@@ -67,7 +84,7 @@ function lineOf(change: Extract<Change, { kind: 'record' }>): {
 // both ends of the jitter
 const CASES = reports.valid.flatMap(vector => [0, 1].map(dice => ({ ...vector, dice })))
 
-test.each(CASES)('$name (dice $dice)', ({ journal, report, records, ends, dice }) => {
+test.each(CASES)('$name (dice $dice)', ({ journal, report, records, ends, status, tags, dice }) => {
   expect(reportSchema.safeParse(report).error).toBeUndefined()
 
   const changes = decide(
@@ -80,9 +97,18 @@ test.each(CASES)('$name (dice $dice)', ({ journal, report, records, ends, dice }
   expect(lines.map(({ line }) => line)).toEqual(records.map(({ dueAfterMs: _due, ...line }) => line))
   for (const [index, { dueAfterMs }] of records.entries())
     if (dueAfterMs !== undefined) expect(lines[index]?.dueAfterMs).toBe(dueAfterMs[dice])
-  const settle = changes.at(-1)
-  expect(settle?.kind === 'settle' && settle.step === 'done' ? settle.state : undefined).toBe(ends)
+  expect(endOf(changes.at(-1))).toBe(ends)
+  const said = changes.flatMap(change => (change.kind === 'set_status' ? [JSON.parse(change.status)] : []))
+  expect(said).toEqual(status === undefined ? [] : [status])
+  const tagged = changes.flatMap(change => (change.kind === 'set_tags' ? [change.tags] : []))
+  expect(tagged).toEqual(tags === undefined ? [] : [tags])
 })
+
+function endOf(settle: Change | undefined): RunState | 'next_generation' | undefined {
+  if (settle?.kind !== 'settle') throw new Error('a decision ends with a settle')
+  if (settle.step === 'done') return settle.state
+  return settle.step === 'next_generation' ? settle.step : undefined
+}
 
 test.each(reports.invalid)('refused: $name', ({ report, path }) => {
   const { error } = reportSchema.safeParse(report)
