@@ -10,7 +10,7 @@ import type { Catalog } from '../core/catalog.ts'
 import type { Change, RecordChange } from '../core/change.ts'
 import type { Happening } from '../core/happening.ts'
 import type { WorkspaceId } from '../core/ids.ts'
-import { type Watch, watchesOf } from '../core/watches.ts'
+import { firstDueMs, type Watch, watchesOf } from '../core/watches.ts'
 import { type Advance, type Advanced, advance, advanceAndSend, type Follow } from '../store/advance.ts'
 import { isDatabaseAway, isSqlState, type Sql } from '../store/db.ts'
 import { type Recorded, type Recording, record } from '../store/record.ts'
@@ -25,6 +25,8 @@ export interface WriteAdvanceDeps {
   newUuid: () => string
   /** Runs of the workspace may have become runnable. */
   wake: (ws: WorkspaceId) => void
+  /** A wait of the workspace is due then, by the database's clock. */
+  wakeAt: (ws: WorkspaceId, dueAtMs: number) => void
 }
 
 /** Writes what was decided about a run, or nothing of it; resolves after the commit. */
@@ -152,18 +154,26 @@ async function write(deps: WriteAdvanceDeps, ws: WorkspaceId, items: Item[]): Pr
   for (let attempt = 1; ; attempt += 1) {
     try {
       const sends = items.some(item => item.advance.changes.some(change => change.kind === 'send_events'))
-      return sends
-        ? await writeWithEvents(deps, ws, items)
-        : await advance(
-            deps.sql,
-            ws,
-            items.map(item => item.advance),
-          )
+      const advances = items.map(item => item.advance)
+      const advanced = sends ? await writeWithEvents(deps, ws, items) : await advance(deps.sql, ws, advances)
+      wakeForTimeouts(
+        deps,
+        items,
+        advances.flatMap(({ watches }) => [...watches.values()].flat()),
+      )
+      return advanced
     } catch (error) {
       // Postgres has undone one of two that waited for each other; it is the same batch the next time.
       if (!isSqlState(error, 'deadlock') || attempt === DEADLOCK_RETRIES_MAX) throw error
     }
   }
+}
+
+/** Runs have been started, and these are about them. */
+function wakeForTimeouts(deps: WriteAdvanceDeps, items: Item[], watches: Watch[]): void {
+  const dueMs = firstDueMs(watches)
+  const [first] = items
+  if (dueMs !== null && first !== undefined) deps.wakeAt(first.run.ws, first.run.snapshot.nowMs + dueMs)
 }
 
 async function writeWithEvents(deps: WriteAdvanceDeps, ws: WorkspaceId, items: Item[]): Promise<Advanced[]> {
@@ -182,6 +192,11 @@ async function writeWithEvents(deps: WriteAdvanceDeps, ws: WorkspaceId, items: I
     )
     if (written === null) continue
     deps.wake(ws)
+    wakeForTimeouts(
+      deps,
+      items,
+      events.flatMap(event => event.runs.flatMap(run => run.watches)),
+    )
     return written
   }
   throw new Error(`The catalog of workspace ${ws} changed ${STALE_RETRIES_MAX} times while events were sent.`)

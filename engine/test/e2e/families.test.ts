@@ -21,6 +21,14 @@ async function started(name: string, data: object = {}): Promise<string> {
   return run
 }
 
+/** The child that a run has started, as soon as it has. */
+async function childOf(run: string): Promise<string> {
+  for (;;) {
+    const started = (await system.journal(run)).find(entry => entry.type === 'child_started')
+    if (started?.type === 'child_started') return started.data.run
+  }
+}
+
 describe('messages to a run', () => {
   const collect = createFunction({
     id: 'collect',
@@ -400,6 +408,62 @@ describe('a run is cancelled', () => {
 
     expect(await system.waitForState(run, 'cancelled')).toMatchObject({ state: 'cancelled' })
     await expect.poll(() => told).toEqual([{ a: 1 }, expect.stringContaining('did not finish'), run])
+  })
+
+  test('the moment that its time is up, whoever has started it', async () => {
+    const late = createFunction({
+      id: 'too-late',
+      trigger: { event: 'late.wanted' },
+      timeouts: { finish: 30 },
+      handler: ({ step }) => step.sleep('long', '1h'),
+    })
+    const starter = createFunction({
+      id: 'starter',
+      trigger: { event: 'starter' },
+      handler: async ({ step }) => {
+        await step.sendEvent('by event', { name: 'late.wanted' })
+        await step.invoke('as a child', { function: late }).catch(() => {})
+      },
+    })
+    await system.serveApp([late, starter])
+
+    // Looked for every half second at the latest: several in a row do not all hit that moment.
+    for (let n = 0; n < 3; n += 1) {
+      await system.waitForState(await started('late.wanted'), 'cancelled')
+      await system.runToEnd({ name: 'starter' })
+    }
+
+    const [late3x3] = await system.engine.pools.read<{ count: number; seconds: number }[]>`
+      select count(*)::int as count, extract(epoch from sum(finished_at - created_at))::float8 as seconds
+      from stepwell.runs_done where function = 'too-late'`
+    expect(late3x3).toMatchObject({ count: 9 })
+    expect(late3x3?.seconds).toBeLessThan(1.5)
+  })
+
+  test('and the children of its children follow at once', async () => {
+    const leaf = createFunction({ id: 'leaf', handler: ({ step }) => step.sleep('long', '1h') })
+    const branch = createFunction({ id: 'branch', handler: ({ step }) => step.invoke('leaf', { function: leaf }) })
+    const tree = createFunction({
+      id: 'tree',
+      trigger: { event: 'tree' },
+      handler: async ({ step }) => {
+        await step.invoke('branch', { function: branch })
+      },
+    })
+    await system.serveApp([tree, branch, leaf])
+
+    let tookMs = 0
+    for (let n = 0; n < 3; n += 1) {
+      const run = await started('tree')
+      const below = await childOf(await childOf(run))
+      await system.waitForState(below, 'waiting')
+      const askedAtMs = performance.now()
+      await system.client.cancel(run)
+      await system.waitForState(below, 'cancelled')
+      tookMs += performance.now() - askedAtMs
+    }
+
+    expect(tookMs).toBeLessThan(1_500)
   })
 
   test('when it has ended: refused', async () => {
