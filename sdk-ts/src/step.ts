@@ -115,7 +115,7 @@ export interface Step<Events extends EventMap = UntypedEvents> {
   /**
    * One step or one child for each item (`id:0`, `id:1`, …), at most `concurrency` at a time.
    * @returns the results, in the order of the items
-   * @throws what the first of them that fails throws; those under way go on
+   * @throws what the first of them that fails throws; those under way go on, and no further ones are started
    */
   map<Item, T>(
     id: string,

@@ -561,3 +561,25 @@ test('poll tries until it has what it wants', async () => {
   const run = await system.runToEnd({ name: 'polling', data: { timeout: 10 } })
   expect(run).toMatchObject({ state: 'failed', error: { code: 'poll_timed_out' } })
 })
+
+test('map starts no further items when one has failed', async () => {
+  const mapping = createFunction({
+    id: 'mapping',
+    trigger: { event: 'mapping' },
+    retries: 0,
+    handler: async ({ step }) => {
+      const work = async (item: number) => {
+        if (item === 0) throw new Error('broken')
+        await new Promise(resolve => setTimeout(resolve, 30))
+      }
+      await step.map('work', [0, 1, 2, 3], work, { concurrency: 2 }).catch(() => {})
+      await step.run('after', () => new Promise(resolve => setTimeout(resolve, 100)))
+    },
+  })
+  await system.serveApp([mapping])
+
+  const run = await system.runToEnd({ name: 'mapping' })
+
+  const keys = (await system.journal(run.id)).flatMap(entry => ('key' in entry ? [entry.key] : []))
+  expect(keys).toEqual(['work:0', 'work:1', 'after'])
+})
