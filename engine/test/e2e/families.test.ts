@@ -195,6 +195,25 @@ describe('children', () => {
     expect(await system.waitForState(child, 'completed')).toMatchObject({ output: 8, parent: run.id })
   })
 
+  test('that end one after the other are told to their parent as they do', async () => {
+    const nap = createFunction({ id: 'nap', handler: ({ event, step }) => step.sleep('nap', event.data.ms) })
+    const family = createFunction({
+      id: 'naps',
+      trigger: { event: 'naps' },
+      handler: ({ step }) => step.map('nap', [{ ms: 1 }, { ms: 60 }, { ms: 120 }], { function: nap }),
+    })
+    await system.serveApp([family, nap])
+
+    let tookMs = 0
+    for (let n = 0; n < 3; n += 1) {
+      const run = await system.runToEnd({ name: 'naps' })
+      tookMs += Date.parse(run.finishedAt ?? '') - Date.parse(run.createdAt)
+    }
+
+    // A second for each, when a turn that is held for its handler hears of nothing.
+    expect(tookMs).toBeLessThan(2_000)
+  })
+
   test('may be a thousand', async () => {
     const many = createFunction({
       id: 'many',
