@@ -99,6 +99,7 @@ export function createEngine(options: EngineOptions): Engine {
   let isDraining = false
   let tellOthers: (ws: WorkspaceId) => void = () => {}
   let timers: { wakeIn(ms: number): void } | null = null
+  let cancellations: { wake(): void } | null = null
 
   const wake = (ws: WorkspaceId) => {
     worker?.wake(ws)
@@ -120,6 +121,7 @@ export function createEngine(options: EngineOptions): Engine {
     newUuid,
     nowMs,
     wake,
+    wakeAt,
     worker: workerId,
     held,
     places: {
@@ -140,6 +142,7 @@ export function createEngine(options: EngineOptions): Engine {
     wakeAt,
     onSettled(run, settle, endedAtMs) {
       if (settle.step === 'done' && ends.isAwaited(run.runId)) ends.tell(run.runId, endedRun(run, settle, endedAtMs))
+      if (settle.step === 'done' && settle.state === 'cancelled') cancellations?.wake()
       options.onSettled?.(run, settle, endedAtMs)
     },
   })
@@ -184,6 +187,8 @@ export function createEngine(options: EngineOptions): Engine {
       tellOthers = options.isAlone === true ? () => {} : ws => signals.wake(ws)
       const timerLoop = startTimers({ ...deps, marks: timerMarks, timed })
       timers = timerLoop
+      const cancellationLoop = startCancellations(deps)
+      cancellations = cancellationLoop
       const loops = [
         timerLoop,
         startHeartbeat({
@@ -198,7 +203,7 @@ export function createEngine(options: EngineOptions): Engine {
         }),
         startReaper({ ...deps, wake: wakeFreed, leaseMs: settings.leaseMs }),
         startFanouts(deps),
-        startCancellations(deps),
+        cancellationLoop,
         startStatistics(deps),
         startUpkeep({ ...deps, workspaces: () => listWorkspaces(pools.upkeep) }),
       ]

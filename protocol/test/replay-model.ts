@@ -184,6 +184,8 @@ function withoutUndone(end: EndOp, notUndone: string[]): EndOp {
 async function applyNext(run: Run, entry: Entry): Promise<void> {
   run.seen = entry.seq
   if (entry.type === 'cancel_requested') {
+    const goesOnAnew = run.end?.op === 'continue_as_new'
+    if (goesOnAnew) run.end = null
     if (!isOver(run)) leave(run, { op: 'cancelled' })
   } else if ('key' in entry) {
     apply(run, entry, slotOf(run.slots, entry.key))

@@ -158,7 +158,7 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
   }
 
   /**
-   * Asks a run to end as `cancelled`, and with it the children that it waits for. When this returns, that is recorded; the run
+   * Asks a run to end as `cancelled`, and with it its children, but for those with `onCancel: 'abandon'`. When this returns, that is recorded; the run
    * ends as soon as what its steps said is to be undone is. Cancelling twice is cancelling once.
    * @param options `reason`: shown with the run, and given to `onCancel`
    * @throws StepwellError `run_ended` when it has completed or failed, `run_not_found`

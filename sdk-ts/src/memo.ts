@@ -6,32 +6,14 @@
  * (a sleep, a wait, a back-off). What is pending and neither open nor taken is for the turn to act on: `takeReady`.
  */
 import { type Entry, type Event, stepKey } from '@stepwell/protocol'
-import type { Ask, Recorded, SettlingEntry, StepWanted } from './ask.ts'
-import { describeRecorded, isSameAsk } from './ask.ts'
+import type { Ask, SettlingEntry, StepWanted } from './ask.ts'
+import { isSameAsk } from './ask.ts'
 import { type Arrival, childError, dueAtMs, readValue, recordedBy, stepError } from './entry-values.ts'
 import { childTimedOut, duplicateStep, StepwellError } from './errors.ts'
 import { validateEvent } from './event-schema.ts'
 import { LateMessages, type MessageEntry } from './late-messages.ts'
-
-/** Everything about one key. */
-export interface Slot {
-  readonly key: string
-  recorded: Recorded | null
-  settledBy: SettlingEntry | null
-  /** The journal waits for something under this key: a sleep, a wait, or the end of a back-off. */
-  isOpen: boolean
-  /** When the open sleep or back-off should be over, in milliseconds of this process's monotonic clock. */
-  dueAtMs: number | null
-  failedAttempts: number
-  ask: Ask | null
-  isPending: boolean
-  /** The turn has taken it up: its body is queued or runs, or its op is on the way. */
-  isTaken: boolean
-  /** The JSON text of the output that this process sent: an acknowledgement does not repeat it. */
-  sentText: string | undefined
-  /** The handler has been left: nobody waits for this any more, and nothing more is done about it. */
-  isAbandoned: boolean
-}
+import { findMismatch } from './mismatch.ts'
+import { newSlot, type Slot } from './slot.ts'
 
 /** A completed step that is to be undone. */
 export interface Undoable {
@@ -39,9 +21,6 @@ export interface Undoable {
   wanted: StepWanted
   output: unknown
 }
-
-/** Keys in a message. */
-const MAX_KEYS_SHOWN = 3
 
 /** The memory of one turn. */
 export class Memo {
@@ -206,42 +185,15 @@ export class Memo {
     return isDue
   }
 
-  /** The first key that the journal has and this code did not ask for, or asked for as something else. */
+  /** As `findMismatch` of all that is known. */
   findMismatch(functionId: string): StepwellError | null {
-    for (const slot of this.#slots.values()) {
-      if (slot.recorded === null) continue
-      if (slot.ask === null) return mismatch(functionId, slot.key, slot.recorded, this.#describeNew())
-      if (!isSameAsk(slot.recorded, slot.ask.wanted)) {
-        return mismatch(functionId, slot.key, slot.recorded, `asks for ${describeRecorded(slot.ask.wanted)}`)
-      }
-    }
-    return null
-  }
-
-  /** What this code asks for and the journal does not know: most often the new name of what is missing. */
-  #describeNew(): string {
-    const unknown = [...this.#slots.values()].filter(slot => slot.recorded === null && slot.ask !== null)
-    if (unknown.length === 0) return 'does not ask for it'
-    const keys = unknown.slice(0, MAX_KEYS_SHOWN).map(slot => JSON.stringify(slot.key))
-    return `does not ask for it, but for ${keys.join(', ')}${unknown.length > keys.length ? ' and others' : ''}`
+    return findMismatch(this.#slots.values(), functionId)
   }
 
   #slotOf(key: string): Slot {
     const known = this.#slots.get(key)
     if (known !== undefined) return known
-    const slot: Slot = {
-      key,
-      recorded: null,
-      settledBy: null,
-      isOpen: false,
-      dueAtMs: null,
-      failedAttempts: 0,
-      ask: null,
-      isPending: false,
-      isTaken: false,
-      sentText: undefined,
-      isAbandoned: false,
-    }
+    const slot = newSlot(key)
     this.#slots.set(key, slot)
     return slot
   }
@@ -300,13 +252,4 @@ function isMessage(entry: Entry): entry is MessageEntry {
 function answerWith(ask: Ask, event: Event | StepwellError): void {
   if (event instanceof StepwellError) ask.reject(event)
   else ask.resolve(event)
-}
-
-function mismatch(functionId: string, key: string, recorded: Recorded, instead: string): StepwellError {
-  return new StepwellError(
-    'journal_mismatch',
-    `The journal of this run has ${describeRecorded(recorded)} under the key ${JSON.stringify(key)}; ` +
-      `the code of "${functionId}" that runs now ${instead}. Put the step back, or deploy the old code again until ` +
-      'its runs have ended, or give the changed function a new id.',
-  )
 }

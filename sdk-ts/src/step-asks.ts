@@ -36,10 +36,14 @@ export function readDuration(duration: Duration, where: string): number {
   }
 }
 
-/** `step.sleepUntil`. */
-export function readInstant(id: string, instant: Date | string | number): string {
+/** `step.sleepUntil`. @param at the run's clock, ISO 8601: the same on every replay */
+export function readInstant(id: string, instant: Date | string | number, at: string): string {
   const text = toInstantText(instant)
-  if (text !== null) return text
+  if (text !== null) {
+    if (Date.parse(text) - Date.parse(at) <= LIMITS.durationMs) return text
+    const tooFar = `step.sleepUntil "${id}": ${text} is more than 366 days away. Sleep several times, or go on with step.continueAsNew.`
+    throw new StepwellError('duration_invalid', tooFar)
+  }
   const shown = instant instanceof Date ? 'an invalid Date' : JSON.stringify(instant)
   throw new StepwellError(
     'duration_invalid',

@@ -32,7 +32,14 @@ export async function mapItems(step: Step, id: string, items: readonly unknown[]
   let next = 0
   // As many lines as may be under way, each taking the next item: which one that is follows from the journal alone.
   const line = async () => {
-    for (let index = next++; index < items.length; index = next++) results[index] = await one(index)
+    for (let index = next++; index < items.length; index = next++) {
+      try {
+        results[index] = await one(index)
+      } catch (error) {
+        next = items.length
+        throw error
+      }
+    }
   }
   await Promise.all(Array.from({ length: Math.min(concurrency, items.length) }, line))
   return results

@@ -58,7 +58,7 @@ export function createStep(parts: StepParts): Step {
         const ms = readDuration(duration, `step.sleep "${id}"`)
         return { kind: 'sleep', ms, askedAtMs: performance.now() }
       }),
-    sleepUntil: (id, instant) => askFor(id, () => ({ kind: 'sleep', until: readInstant(id, instant) })),
+    sleepUntil: (id, instant) => askFor(id, () => ({ kind: 'sleep', until: readInstant(id, instant, parts.at()) })),
     waitForEvent: (id: string, options: WaitOptions & { schema?: StandardSchema }) =>
       askFor(id, () => readWait(id, options)),
     waitForSignal: (id, name, options) => askFor(id, () => readReceive(id, name, options)),

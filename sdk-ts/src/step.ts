@@ -14,7 +14,8 @@ export interface RunOptions<Output = never> {
   /**
    * Takes the effect back: called with the step's output when the run fails or is cancelled after the step has completed.
    * The undos of a run are steps themselves (`undo:` and the key), run one by one, the last completed step first. One that
-   * fails for good is reported with the run's error, and the others still run.
+   * fails for good is named in the error of a failed run, and the others still run. A step that has failed, or whose body was
+   * cut off, is not undone.
    */
   undo?: (output: Output, context: StepContext) => unknown
 }
@@ -50,7 +51,7 @@ export interface InvokeOptions<Child extends DurableFunction | string = DurableF
   timeout?: Duration
   /** What becomes of the child when this run is cancelled: `cancel` (the default), or `abandon`: it goes on. */
   onCancel?: 'cancel' | 'abandon'
-  /** Start it and go on at once. */
+  /** Start it and go on at once. It is still cancelled with this run, unless `onCancel` says otherwise. */
   detached?: boolean
 }
 
@@ -71,7 +72,10 @@ export interface Step<Events extends EventMap = UntypedEvents> {
   ): Promise<Jsonified<Awaited<T>>>
   /** Lets the run rest; no process and no connection is held meanwhile. */
   sleep(id: string, duration: Duration): Promise<void>
-  /** As `sleep`, until an instant: a Date, ISO 8601, or Unix time in milliseconds. One in the past is over at once. */
+  /**
+   * As `sleep`, until an instant: a Date, ISO 8601, or Unix time in milliseconds. One in the past is over at once.
+   * @throws StepwellError `duration_invalid`, also when it is more than 366 days away
+   */
   sleepUntil(id: string, instant: Date | string | number): Promise<void>
   /**
    * Waits for an event, also one that came since the run started. An event satisfies one wait of a run.
@@ -100,7 +104,8 @@ export interface Step<Events extends EventMap = UntypedEvents> {
   /**
    * Starts another function as a child of this run and waits for its result.
    * @returns what the child returned; its id, with `detached`
-   * @throws StepError with what the child failed with, StepwellError `child_timed_out` or `function_not_found`
+   * @throws StepError with what the child failed with, or with the code `run_cancelled` or `function_not_found`;
+   *   StepwellError `child_timed_out`
    */
   invoke<Child extends DurableFunction | string>(
     id: string,
@@ -110,7 +115,7 @@ export interface Step<Events extends EventMap = UntypedEvents> {
   /**
    * One step or one child for each item (`id:0`, `id:1`, …), at most `concurrency` at a time.
    * @returns the results, in the order of the items
-   * @throws what the first of them that fails throws; those under way go on
+   * @throws what the first of them that fails throws; those under way go on, and no further ones are started
    */
   map<Item, T>(
     id: string,

@@ -1,9 +1,9 @@
 /** The bodies of one turn: queued, running, and what happens when one ends. */
 import type { Turn } from '@stepwell/protocol'
-import type { Slot } from './memo.ts'
 import { stepOpText } from './op-text.ts'
 import type { Outbox } from './outbox.ts'
 import type { Scopes } from './scopes.ts'
+import type { Slot } from './slot.ts'
 import { BodyExecution, type BodyPlaces } from './step-body.ts'
 
 /** Starts the bodies of a turn as places in the process become free, and puts their ops into the outbox. */

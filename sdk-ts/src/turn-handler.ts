@@ -10,6 +10,7 @@ import type { Arrival } from './entry-values.ts'
 import { handlerStalled, type StepwellError } from './errors.ts'
 import { validateEvent } from './event-schema.ts'
 import type { DurableFunction } from './function.ts'
+import type { HandlerEnd, UndoFailure } from './handler-end.ts'
 import { nextMacrotask } from './macrotask.ts'
 import type { Memo } from './memo.ts'
 import type { Patience } from './patience.ts'
@@ -19,21 +20,6 @@ import type { Said } from './said.ts'
 import { HandlerScope, type Scopes } from './scopes.ts'
 import type { StepContext } from './step-body.ts'
 import { createStep } from './step-tools.ts'
-
-/** How a handler ended. */
-export type HandlerEnd =
-  | { value: unknown }
-  /** `undoFailures`: the steps that could not be undone, and why. */
-  | { error: unknown; undoFailures: UndoFailure[] }
-  | { cancelled: true }
-  /** JSON text, undefined for nothing; and the keys of messages that nobody has had. */
-  | { continueWith: string | undefined; unread: string[] }
-
-/** An undo that failed for good. */
-export interface UndoFailure {
-  key: string
-  error: unknown
-}
 
 /** On replay a handler has this long to ask for what it asked for when the next entry was recorded. */
 const REPLAY_QUIET_MS = 1_000

@@ -8,12 +8,13 @@
  * run, and their ops are reported; the handler gets a result only when the engine has recorded it and said so. The turn
  * ends when the handler has ended, or when nothing more can run here.
  */
-import type { Entry, Turn, WireError } from '@stepwell/protocol'
+import type { Entry, Turn } from '@stepwell/protocol'
 import { Alarm } from './alarm.ts'
 import type { Ask, Wanted } from './ask.ts'
 import type { Arrival } from './entry-values.ts'
 import { StepwellError } from './errors.ts'
 import type { DurableFunction } from './function.ts'
+import type { HandlerEnd } from './handler-end.ts'
 import { toReturnText } from './json.ts'
 import { nextMacrotask } from './macrotask.ts'
 import { Memo } from './memo.ts'
@@ -24,9 +25,9 @@ import type { ReportAnswer } from './reporter.ts'
 import type { Scopes } from './scopes.ts'
 import type { BodyPlaces } from './step-body.ts'
 import { TurnBodies } from './turn-bodies.ts'
-import { type HandlerEnd, TurnHandler, type UndoFailure } from './turn-handler.ts'
+import { TurnHandler } from './turn-handler.ts'
 import { TurnReports } from './turn-reports.ts'
-import { toWireError } from './wire-error.ts'
+import { toWireError, withUndoFailures } from './wire-error.ts'
 
 /** What a turn is executed with. */
 export interface TurnInput {
@@ -44,6 +45,9 @@ export type TurnEnd = { kind: 'report'; text: string } | { kind: 'stale'; messag
 
 /** Give a sign of life when this long passed without a report. */
 const HEARTBEAT_MS = 3_000
+
+/** A turn that is held for its handler asks for news after this long, then after twice as long each time. */
+const HELD_ASK_MS = 10
 
 /** A sleep should be over and the engine has not said so: ask again after this long. */
 const ASK_AGAIN_MS = 50
@@ -68,6 +72,8 @@ class TurnExecution {
   #inbox: Entry[]
   #arrival: Arrival
   #isClosed = false
+  /** How often it has asked in vain while it was held. */
+  #heldAsks = 0
 
   constructor(input: TurnInput) {
     const { turn, definition } = input
@@ -166,6 +172,7 @@ class TurnExecution {
 
   #receive(entries: Entry[]): void {
     for (const entry of entries) this.#inbox.push(entry)
+    if (entries.length > 0) this.#heldAsks = 0
     const last = entries.at(-1)
     if (last !== undefined) this.#arrival = { nowMs: performance.now(), at: last.at }
     this.#alarm.wake()
@@ -221,6 +228,12 @@ class TurnExecution {
     return !this.#reports.canReport || !this.#handler.mayStillMove
   }
 
+  /** It is here only because the handler may still move. What comes for its open waits meanwhile, nobody brings. */
+  get #isHeld(): boolean {
+    if (this.#bodies.runningCount > 0 || this.#bodies.queuedCount > 0) return false
+    return this.#memo.pending.size > 0 && this.#handler.mayStillMove
+  }
+
   /** Resolves when something has happened, or when it is time to look again. Sends signs of life meanwhile. */
   async #nextChange(): Promise<void> {
     const nowMs = performance.now()
@@ -228,10 +241,13 @@ class TurnExecution {
     if (this.#budgetEndsAtMs > nowMs) looks.push(this.#budgetEndsAtMs)
     if (this.#reports.canShowLife) {
       const { canReport } = this.#reports
-      const heartbeatAtMs = this.#reports.sentAtMs + HEARTBEAT_MS
+      const isHeld = canReport && this.#isHeld
+      const heartbeatAtMs = this.#reports.sentAtMs + (isHeld ? HELD_ASK_MS * 2 ** this.#heldAsks : HEARTBEAT_MS)
       const isDue = canReport && this.#memo.findDue(nowMs, ASK_AGAIN_MS)
-      if (nowMs >= heartbeatAtMs || isDue) this.#reports.send()
-      else looks.push(heartbeatAtMs, canReport ? this.#memo.nextDueAtMs : heartbeatAtMs)
+      if (nowMs >= heartbeatAtMs || isDue) {
+        if (isHeld) this.#heldAsks += 1
+        this.#reports.send()
+      } else looks.push(heartbeatAtMs, canReport ? this.#memo.nextDueAtMs : heartbeatAtMs)
     }
     await this.#alarm.wait(Math.min(...looks))
     this.#handler.look()
@@ -275,13 +291,6 @@ class TurnExecution {
 
 /** What a handler can be left waiting for as soon as it is recorded. */
 const WAITING_KINDS: ReadonlySet<Ask['wanted']['kind']> = new Set(['sleep', 'wait', 'receive', 'invoke'])
-
-/** Whoever reads why a run failed also reads what could not be taken back. */
-function withUndoFailures(error: WireError, failures: UndoFailure[]): WireError {
-  if (failures.length === 0) return error
-  const told = failures.map(({ key, error: why }) => `"${key}" (${toWireError(why).message})`).join(', ')
-  return { ...error, message: `${error.message} [could not be undone: ${told}]` }
-}
 
 /** The op of a sleep, a wait or a send. A sleep does not get longer while its op waits to be sent. */
 function askOp(key: string, ask: Ask): WrittenOp {

@@ -64,3 +64,10 @@ function say(thrown: unknown): string {
 function cut(text: string, maxChars: number): string {
   return text.length <= maxChars ? text : `${text.slice(0, maxChars - 1)}…`
 }
+
+/** Whoever reads why a run failed also reads what could not be taken back. */
+export function withUndoFailures(error: WireError, failures: readonly { key: string; error: unknown }[]): WireError {
+  if (failures.length === 0) return error
+  const told = failures.map(({ key, error: why }) => `"${key}" (${toWireError(why).message})`).join(', ')
+  return { ...error, message: `${error.message} [could not be undone: ${told}]` }
+}

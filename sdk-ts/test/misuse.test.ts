@@ -77,6 +77,12 @@ describe('a misuse', () => {
     ['a duration', ({ step }) => step.sleep('rest', '2 days' as never), 'duration_invalid', /rest.*2 days/],
     ['an instant', ({ step }) => step.sleepUntil('rest', 'tomorrow'), 'duration_invalid', /rest.*tomorrow/],
     ['an instant too far away', ({ step }) => step.sleepUntil('rest', 8e15), 'duration_invalid', /rest/],
+    [
+      'an instant in years',
+      ({ step }) => step.sleepUntil('rest', '2999-01-01T00:00:00Z'),
+      'duration_invalid',
+      /366 days/,
+    ],
     ['an instant of the year 0', ({ step }) => step.sleepUntil('rest', YEAR_0), 'duration_invalid', /rest.*0001-01-01/],
     [
       'an instant of no calendar',

@@ -25,7 +25,13 @@ export interface AppParts {
 const MAX_BODY_BYTES = 1024 * 1024
 
 /** The paths of the app. */
-export const PATHS = { webhook: '/webhooks/github', stepwell: '/api/stepwell', users: '/users', orders: '/orders' }
+export const PATHS = {
+  webhook: '/webhooks/github',
+  stepwell: '/api/stepwell',
+  users: '/users',
+  orders: '/orders',
+  parcels: '/parcels',
+}
 
 export function createApp(parts: AppParts): Hono {
   const { client, endpoint, hookSecret, isReady, ledger, newOrderId, outside } = parts
@@ -70,6 +76,20 @@ export function createApp(parts: AppParts): Hono {
     return c.json({ order, ...sent }, 202)
   })
 
+  app.get(`${PATHS.orders}/:run`, async c => {
+    const { state, status, tags, error } = await client.getRun(c.req.param('run'))
+    return c.json({ state, status, tags, why: error?.message ?? null })
+  })
+
+  app.post(`${PATHS.orders}/:run/cancel`, async c =>
+    c.json(await client.cancel(c.req.param('run'), { reason: 'The customer has changed her mind.' }), 202),
+  )
+
+  // The carrier's reference is the run that waits.
+  app.post(`${PATHS.parcels}/:run/collected`, async c =>
+    c.json(await client.signal(c.req.param('run'), 'collected'), 202),
+  )
+
   app.get('/readyz', c => (isReady() ? c.json({ status: 'ready' }) : c.json({ status: 'starting' }, 503)))
 
   app.get('/', c => c.html(statusPage(ledger.lines())))
@@ -86,7 +106,9 @@ export function createApp(parts: AppParts): Hono {
   return app
 }
 
-function statusOf({ code }: StepwellError): 413 | 500 | 503 {
+function statusOf({ code }: StepwellError): 404 | 409 | 413 | 500 | 503 {
+  if (code === 'run_not_found') return 404
+  if (code === 'run_ended') return 409
   if (code === 'unavailable' || code === 'draining') return 503
   return code === 'event_too_large' || code === 'body_too_large' ? 413 : 500
 }

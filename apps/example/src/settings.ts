@@ -13,6 +13,8 @@ export interface Settings {
   cooldown: Duration
   /** How long a new user waits for approval. */
   approvalTimeout: Duration
+  /** How long a parcel waits for its collection. */
+  collectTimeout: Duration
   /** How long the payment provider takes to answer. */
   answerAfterMs: number
 }
@@ -28,6 +30,7 @@ export function readSettings(env: Env): Settings {
     reviewTimeout: readDuration(env, 'GATEKEEPER_REVIEW_TIMEOUT', '3d'),
     cooldown: readDuration(env, 'GATEKEEPER_COOLDOWN', '2d'),
     approvalTimeout: readDuration(env, 'GATEKEEPER_APPROVAL_TIMEOUT', '7d'),
+    collectTimeout: readDuration(env, 'GATEKEEPER_COLLECT_TIMEOUT', '3d'),
     answerAfterMs: readNumber(env, 'GATEKEEPER_ANSWER_AFTER_MS', 50),
   }
 }

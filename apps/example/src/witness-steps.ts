@@ -1,4 +1,4 @@
-import type { DurableFunction, HandlerContext, Step } from '@stepwell/sdk'
+import type { DurableFunction, HandlerContext, Step, StepContext } from '@stepwell/sdk'
 import type { Ledger } from './outside/ledger.ts'
 
 /**
@@ -10,18 +10,28 @@ export function witnessSteps(definition: DurableFunction, ledger: Ledger): Durab
     ...definition,
     handler: context => {
       const { step, run } = context as HandlerContext<unknown>
+      const note = ({ attempt, idempotencyKey }: StepContext) => {
+        const key = idempotencyKey.slice(`${run.id}:${run.generation}:`.length)
+        ledger.append({ kind: 'execution', function: definition.id, run: run.id, step: key, attempt })
+      }
       const witnessed: Step = {
         ...step,
-        run: (id, body, options) =>
+        run: (id, body, { undo, ...options } = {}) =>
           step.run(
             id,
             stepContext => {
-              const { attempt, idempotencyKey } = stepContext
-              const key = idempotencyKey.slice(`${run.id}:${run.generation}:`.length)
-              ledger.append({ kind: 'execution', function: definition.id, run: run.id, step: key, attempt })
+              note(stepContext)
               return body(stepContext)
             },
-            options,
+            undo === undefined
+              ? options
+              : {
+                  ...options,
+                  undo: (output, stepContext) => {
+                    note(stepContext)
+                    return undo(output, stepContext)
+                  },
+                },
           ),
       }
       // The handler's own types are behind `never`; what it is given is its own context with one member wrapped.

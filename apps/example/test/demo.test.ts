@@ -55,8 +55,8 @@ test(
     const { exitCode, output, started } = await play('Every run ends', () => {})
 
     expect(exitCode, output).toBe(0)
-    expect(output).toContain('34 executions, 32 recorded results')
-    expect(output).toMatch(/charge +2 +4 +2 +1 failed and tried again, 1 killed in mid-body/)
+    expect(output).toContain('42 executions, 40 recorded results')
+    expect(output).toMatch(/charge +3 +5 +3 +1 failed and tried again, 1 killed in mid-body/)
     // Neither stack traces nor escape sequences.
     expect(output).not.toMatch(/^\s+at /m)
     expect(output).not.toContain('\u001b')

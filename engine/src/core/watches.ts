@@ -38,6 +38,13 @@ export function watchesOf({ timeouts, cancelOn }: FunctionDescription, event: Ev
   return watches
 }
 
+/** When the first time-out of runs that start now is due, in milliseconds from now; null when they have none. */
+export function firstDueMs(watches: Iterable<Watch>): number | null {
+  let first: number | null = null
+  for (const { dueMs } of watches) if (dueMs !== null && (first === null || dueMs < first)) first = dueMs
+  return first
+}
+
 /** The paths of a cancelling rule in the event that cancels, sorted. */
 export function pathsOf(rule: { match?: { [path: string]: string } }): string[] {
   return Object.keys(rule.match ?? {}).sort()

@@ -11,7 +11,6 @@ import type { Change, RecordChange, SettleChange } from '../core/change.ts'
 import { decide } from '../core/decide.ts'
 import { EngineError } from '../core/errors.ts'
 import type { Happening } from '../core/happening.ts'
-import type { WorkspaceId } from '../core/ids.ts'
 import { applyEntry } from '../core/snapshot.ts'
 import type { Log } from '../log.ts'
 import type { Advanced, DeliveredEntry } from '../store/advance.ts'
@@ -28,8 +27,6 @@ export interface AdvanceDeps extends WriteAdvanceDeps {
   /** The database's clock, Unix milliseconds. */
   nowMs: () => number
   log: Log
-  /** A wait of the workspace is due then, by the database's clock. */
-  wakeAt: (ws: WorkspaceId, dueAtMs: number) => void
   /** Told after the commit that ended a turn. Must be quick and must not throw. */
   onSettled?: ((run: HeldRun, settle: SettleChange, nowMs: number) => void) | undefined
 }

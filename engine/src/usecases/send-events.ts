@@ -7,7 +7,7 @@ import { type Event, encodeId, type NewEvent, type SendEventsAnswer } from '@ste
 import { type Catalog, newestVersion } from '../core/catalog.ts'
 import type { RunId, WorkerId, WorkspaceId } from '../core/ids.ts'
 import { cancelEventHash, eventHash } from '../core/match.ts'
-import { tagsOf, watchesOf } from '../core/watches.ts'
+import { firstDueMs, tagsOf, watchesOf } from '../core/watches.ts'
 import type { Sql } from '../store/db.ts'
 import { isDatabaseAway } from '../store/db.ts'
 import { eventJson, type IngestEvent, type Ingested, ingest, type StartingRun } from '../store/ingest.ts'
@@ -25,6 +25,8 @@ export interface SendEventsDeps {
   nowMs: () => number
   /** Called after a commit that may have made runs runnable. */
   wake: (ws: WorkspaceId) => void
+  /** A time-out of a run of the workspace is due then, by the database's clock. */
+  wakeAt: (ws: WorkspaceId, dueAtMs: number) => void
   worker: WorkerId
   held: HeldRuns
   places: FreshPlaces
@@ -99,6 +101,8 @@ async function ingestAndStart(deps: SendEventsDeps, catalog: Catalog, events: In
   try {
     const result = await ingest(deps.sql, ws, catalog.version, events, { worker: deps.worker, token, count })
     if (result.stale) return result
+    const dueMs = firstDueMs(runs.flatMap(run => run.watches))
+    if (dueMs !== null) deps.wakeAt(ws, result.nowMs + dueMs)
     const at = new Date(result.nowMs).toISOString()
     leased = runs
       .slice(0, count)

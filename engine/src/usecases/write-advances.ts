@@ -9,6 +9,7 @@ import { newestVersion } from '../core/catalog.ts'
 import type { Change, RecordChange } from '../core/change.ts'
 import type { Happening } from '../core/happening.ts'
 import type { WorkspaceId } from '../core/ids.ts'
+import { firstDueMs } from '../core/watches.ts'
 import { type Advance, type Advanced, advance, advanceAndSend } from '../store/advance.ts'
 import { isDatabaseAway, isSqlState, type Sql } from '../store/db.ts'
 import { type Recorded, type Recording, record } from '../store/record.ts'
@@ -24,6 +25,8 @@ export interface WriteAdvanceDeps {
   newUuid: () => string
   /** Runs of the workspace may have become runnable. */
   wake: (ws: WorkspaceId) => void
+  /** A wait of the workspace is due then, by the database's clock. */
+  wakeAt: (ws: WorkspaceId, dueAtMs: number) => void
 }
 
 /** Writes what was decided about a run, or nothing of it; resolves after the commit. */
@@ -125,18 +128,24 @@ async function write(deps: WriteAdvanceDeps, ws: WorkspaceId, items: Item[]): Pr
   for (let attempt = 1; ; attempt += 1) {
     try {
       const sends = items.some(item => item.advance.changes.some(change => change.kind === 'send_events'))
-      return sends
-        ? await writeWithEvents(deps, ws, items)
-        : await advance(
-            deps.sql,
-            ws,
-            items.map(item => item.advance),
-          )
+      const advances = items.map(item => item.advance)
+      const advanced = sends ? await writeWithEvents(deps, ws, items) : await advance(deps.sql, ws, advances)
+      wakeForTimeouts(deps, items)
+      return advanced
     } catch (error) {
       // Postgres has undone one of two that waited for each other; it is the same batch the next time.
       if (!isSqlState(error, 'deadlock') || attempt === DEADLOCK_RETRIES_MAX) throw error
     }
   }
+}
+
+/** Runs have been started that may take only so long. */
+function wakeForTimeouts(deps: WriteAdvanceDeps, items: Item[]): void {
+  for (const { run, advance } of items)
+    for (const { ws, watches } of advance.starts.values()) {
+      const dueMs = firstDueMs(watches)
+      if (dueMs !== null) deps.wakeAt(ws ?? run.ws, run.snapshot.nowMs + dueMs)
+    }
 }
 
 async function writeWithEvents(deps: WriteAdvanceDeps, ws: WorkspaceId, items: Item[]): Promise<Advanced[]> {
@@ -155,6 +164,8 @@ async function writeWithEvents(deps: WriteAdvanceDeps, ws: WorkspaceId, items: I
     )
     if (written === null) continue
     deps.wake(ws)
+    const dueMs = firstDueMs(events.flatMap(event => event.runs.flatMap(run => run.watches)))
+    if (dueMs !== null) deps.wakeAt(ws, nowMs + dueMs)
     return written
   }
   throw new Error(`The catalog of workspace ${ws} changed ${STALE_RETRIES_MAX} times while events were sent.`)

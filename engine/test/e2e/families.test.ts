@@ -23,6 +23,14 @@ async function started(name: string, data: object = {}): Promise<string> {
   return run
 }
 
+/** The child that a run has started, as soon as it has. */
+async function childOf(run: string): Promise<string> {
+  for (;;) {
+    const started = (await system.journal(run)).find(entry => entry.type === 'child_started')
+    if (started?.type === 'child_started') return started.data.run
+  }
+}
+
 describe('messages to a run', () => {
   const collect = createFunction({
     id: 'collect',
@@ -244,6 +252,25 @@ describe('children', () => {
 
     const { run: child } = run.output as { run: string }
     expect(await system.waitForState(child, 'completed')).toMatchObject({ output: 8, parent: run.id })
+  })
+
+  test('that end one after the other are told to their parent as they do', async () => {
+    const nap = createFunction({ id: 'nap', handler: ({ event, step }) => step.sleep('nap', event.data.ms) })
+    const family = createFunction({
+      id: 'naps',
+      trigger: { event: 'naps' },
+      handler: ({ step }) => step.map('nap', [{ ms: 1 }, { ms: 60 }, { ms: 120 }], { function: nap }),
+    })
+    await system.serveApp([family, nap])
+
+    let tookMs = 0
+    for (let n = 0; n < 3; n += 1) {
+      const run = await system.runToEnd({ name: 'naps' })
+      tookMs += Date.parse(run.finishedAt ?? '') - Date.parse(run.createdAt)
+    }
+
+    // A second for each, when a turn that is held for its handler hears of nothing.
+    expect(tookMs).toBeLessThan(2_000)
   })
 
   test('may be a thousand', async () => {
@@ -531,6 +558,62 @@ describe('a run is cancelled', () => {
     await expect.poll(() => told).toEqual([{ a: 1 }, expect.stringContaining('did not finish'), run])
   })
 
+  test('the moment that its time is up, whoever has started it', async () => {
+    const late = createFunction({
+      id: 'too-late',
+      trigger: { event: 'late.wanted' },
+      timeouts: { finish: 30 },
+      handler: ({ step }) => step.sleep('long', '1h'),
+    })
+    const starter = createFunction({
+      id: 'starter',
+      trigger: { event: 'starter' },
+      handler: async ({ step }) => {
+        await step.sendEvent('by event', { name: 'late.wanted' })
+        await step.invoke('as a child', { function: late }).catch(() => {})
+      },
+    })
+    await system.serveApp([late, starter])
+
+    // Looked for every half second at the latest: several in a row do not all hit that moment.
+    for (let n = 0; n < 3; n += 1) {
+      await system.waitForState(await started('late.wanted'), 'cancelled')
+      await system.runToEnd({ name: 'starter' })
+    }
+
+    const [late3x3] = await system.engine.pools.read<{ count: number; seconds: number }[]>`
+      select count(*)::int as count, extract(epoch from sum(finished_at - created_at))::float8 as seconds
+      from stepwell.runs_done where function = 'too-late'`
+    expect(late3x3).toMatchObject({ count: 9 })
+    expect(late3x3?.seconds).toBeLessThan(1.5)
+  })
+
+  test('and the children of its children follow at once', async () => {
+    const leaf = createFunction({ id: 'leaf', handler: ({ step }) => step.sleep('long', '1h') })
+    const branch = createFunction({ id: 'branch', handler: ({ step }) => step.invoke('leaf', { function: leaf }) })
+    const tree = createFunction({
+      id: 'tree',
+      trigger: { event: 'tree' },
+      handler: async ({ step }) => {
+        await step.invoke('branch', { function: branch })
+      },
+    })
+    await system.serveApp([tree, branch, leaf])
+
+    let tookMs = 0
+    for (let n = 0; n < 3; n += 1) {
+      const run = await started('tree')
+      const below = await childOf(await childOf(run))
+      await system.waitForState(below, 'waiting')
+      const askedAtMs = performance.now()
+      await system.client.cancel(run)
+      await system.waitForState(below, 'cancelled')
+      tookMs += performance.now() - askedAtMs
+    }
+
+    expect(tookMs).toBeLessThan(1_500)
+  })
+
   test('when it has ended: refused', async () => {
     const quick = createFunction({ id: 'quick', trigger: { event: 'quick' }, handler: () => 1 })
     await system.serveApp([quick])
@@ -625,4 +708,26 @@ test('poll tries until it has what it wants', async () => {
   tries = -1_000_000
   const run = await system.runToEnd({ name: 'polling', data: { timeout: 10 } })
   expect(run).toMatchObject({ state: 'failed', error: { code: 'poll_timed_out' } })
+})
+
+test('map starts no further items when one has failed', async () => {
+  const mapping = createFunction({
+    id: 'mapping',
+    trigger: { event: 'mapping' },
+    retries: 0,
+    handler: async ({ step }) => {
+      const work = async (item: number) => {
+        if (item === 0) throw new Error('broken')
+        await new Promise(resolve => setTimeout(resolve, 30))
+      }
+      await step.map('work', [0, 1, 2, 3], work, { concurrency: 2 }).catch(() => {})
+      await step.run('after', () => new Promise(resolve => setTimeout(resolve, 100)))
+    },
+  })
+  await system.serveApp([mapping])
+
+  const run = await system.runToEnd({ name: 'mapping' })
+
+  const keys = (await system.journal(run.id)).flatMap(entry => ('key' in entry ? [entry.key] : []))
+  expect(keys).toEqual(['work:0', 'work:1', 'after'])
 })

@@ -28,6 +28,7 @@ async function aSender(room: number, functions: Record<string, string> = { greet
     nowMs: Date.now,
     worker: store.worker,
     wake: (ws: WorkspaceId) => void woken.push(ws),
+    wakeAt: () => {},
     places: {
       reserve(wanted: number) {
         const places = Math.min(wanted, room)

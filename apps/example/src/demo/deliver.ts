@@ -28,6 +28,12 @@ export function postJson(appUrl: string, path: string, body: unknown): Promise<A
   return post(`${appUrl}${path}`, Buffer.from(JSON.stringify(body)), {})
 }
 
+/** What one of the other routes answers. */
+export async function getJson(appUrl: string, path: string): Promise<Answer> {
+  const answer = await fetch(`${appUrl}${path}`, { signal: AbortSignal.timeout(TIMEOUT_MS) })
+  return { status: answer.status, body: (await answer.json()) as Answer['body'] }
+}
+
 async function post(url: string, body: Buffer, headers: Record<string, string>): Promise<Answer> {
   const answer = await fetch(url, {
     method: 'POST',

@@ -64,8 +64,12 @@ function describe({ engineUrl, appUrl }: ReturnType<typeof createStack>): string
   1. A real webhook: a pull request was opened. It waits 2 minutes for a review, then it reminds.
      ${webhookCommand(appUrl)}
 
-  2. An order. The bank is busy at first; with "card":"card-declined" or "country":"AQ" the order is undone.
+  2. An order. The bank is busy at first; with "card":"card-declined" or "country":"AQ" the order is undone. The answer has its
+     run: ask where it is, or cancel it. The page shows the reference of its parcel, which waits to be collected.
      curl ${appUrl}${PATHS.orders} ${json} -d '{"sku":"oak-bucket","card":"card-busy"}'
+     curl ${appUrl}${PATHS.orders}/run_…
+     curl -X POST ${appUrl}${PATHS.orders}/run_…/cancel
+     curl -X POST ${appUrl}${PATHS.parcels}/run_…/collected
 
   3. A new user: a sleep of 10 seconds, then a wait for approval, which comes with the second command.
      curl ${appUrl}${PATHS.users} ${json} -d '{"name":"Ada","email":"ada@example.com"}'

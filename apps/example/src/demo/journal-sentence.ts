@@ -40,11 +40,11 @@ export function describeEntry(entry: JournalEntryView): Sentence | null {
     case 'wait_expired':
       return { text: line('gives up', entry.key, 'nothing came in time'), tone: 'busy' }
     case 'signal_awaited':
-      return { text: line('waits', entry.key, `for a message "${entry.data.signal}"`), tone: 'quiet' }
+      return { text: line('waits', entry.key, `for the signal "${entry.data.signal}"`), tone: 'quiet' }
     case 'signal_received':
-      return { text: line('gets', entry.key, `the message "${entry.data.name}"`), tone: 'plain' }
+      return { text: line('gets', entry.key, `the signal "${entry.data.name}"`), tone: 'plain' }
     case 'signal_expired':
-      return { text: line('gives up', entry.key, 'no message came in time'), tone: 'busy' }
+      return { text: line('gives up', entry.key, 'no signal came in time'), tone: 'busy' }
     case 'child_started':
       return { text: line('starts', entry.key, `${entry.data.function}, and waits`), tone: 'quiet' }
     case 'child_detached':

@@ -1,7 +1,7 @@
 import { PATHS } from '../app.ts'
 import { readLedger } from '../outside/ledger.ts'
 import { type Answer, postJson } from './deliver.ts'
-import { placeOrder } from './order-chapter.ts'
+import { collectParcel, placeOrder } from './order-chapter.ts'
 import type { Scene } from './story.ts'
 
 const MAX_TRIES = 10
@@ -13,7 +13,7 @@ export async function killApp(scene: Scene): Promise<void> {
     'kill -9 of the app, in the middle of a step',
     'The bank has charged the card, and the app dies before it has the answer.',
   )
-  const run = await placeOrder(scene, { id: 'o-2', sku: 'hemp-rope' })
+  const run = await placeOrder(scene, { id: 'o-3', sku: 'hemp-rope' })
   const hasReserved = () => run.journal.some(entry => entry.type === 'step_completed' && entry.key === 'reserve-stock')
   await watcher.until('The charge', () => hasCharged(stack.ledgerPath, run.id))
   // Before anything is told: on a busy machine the bank's answer must not come first.
@@ -25,6 +25,7 @@ export async function killApp(scene: Scene): Promise<void> {
   narrator.tell('engine', run.view?.waitingFor ?? '', 'busy')
   const app = await stack.startApp()
   narrator.tell('app', `started again (process ${app.pid})`, 'good')
+  await collectParcel(scene, run)
   await watcher.untilOutcome(run, 'shipped')
   const reserved = countOf(stack.ledgerPath, run.id, 'execution', 'reserve-stock')
   const charged = countOf(stack.ledgerPath, run.id, 'execution', 'charge')

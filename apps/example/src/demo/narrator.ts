@@ -15,7 +15,7 @@ export interface Narrator {
   hush(): void
 }
 
-const WHO_CHARS = 9
+const WHO_CHARS = 10
 
 /** @param options.nowMs a monotonic clock */
 export function createNarrator(options: { write: (text: string) => void; nowMs: () => number }): Narrator {

@@ -46,8 +46,8 @@ export function countSteps(lines: readonly LedgerLine[], runs: readonly Followed
 /** What must hold and does not, in sentences; empty when all is well. */
 export function findFaults(lines: readonly LedgerLine[], runs: readonly FollowedRun[]): string[] {
   const faults: string[] = []
-  for (const { label, view, journal } of runs) {
-    if (view?.state !== 'completed') faults.push(`The run of ${label} is ${view?.state ?? 'unknown'}, not completed.`)
+  for (const { label, endsAs, view, journal } of runs) {
+    if (view?.state !== endsAs) faults.push(`The run of ${label} is ${view?.state ?? 'unknown'}, not ${endsAs}.`)
     if (journal.some((entry, at) => entry.seq !== at + 1)) faults.push(`The journal of ${label} has a hole.`)
     const settled = journal.flatMap(entry =>
       entry.type === 'step_completed' || entry.type === 'step_failed' ? [entry.key] : [],

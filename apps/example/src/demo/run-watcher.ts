@@ -12,17 +12,19 @@ export interface FollowedRun {
   id: string
   /** What it is called in the output: `PR #2`. */
   label: string
+  /** How it has to end. */
+  endsAs: RunView['state']
   view: RunView | null
   journal: JournalEntryView[]
 }
 
 export interface RunWatcher {
-  /** Follows a run from its first entry. A run that is followed already keeps its name. */
-  follow(runId: string, label: string): FollowedRun
+  /** Follows a run from its first entry, and the children that it starts. A run that is followed already keeps its name. */
+  follow(runId: string, label: string, options?: { endsAs?: RunView['state'] }): FollowedRun
   runs(): readonly FollowedRun[]
   /** Resolves when the condition holds. @throws Error with `what` when it does not within the time */
   until(what: string, condition: () => boolean | Promise<boolean>): Promise<void>
-  /** Resolves when the run has ended. @throws Error when its output is not of that outcome */
+  /** Resolves when the run has ended. @throws Error when neither its state nor its output is of that outcome */
   untilOutcome(run: FollowedRun, outcome: string): Promise<void>
   stop(): Promise<void>
 }
@@ -48,6 +50,7 @@ export function watchRuns(options: { engineUrl: string; tell: (who: string, sent
       for (const entry of entries) {
         const sentence = describeEntry(entry)
         if (sentence !== null) tell(run.label, sentence)
+        if (entry.type === 'child_started') follow(entry.data.run, nameOfChild(run.label), run)
       }
       if (isFinal(view)) tell(run.label, describeEnd(view))
     }
@@ -61,6 +64,18 @@ export function watchRuns(options: { engineUrl: string; tell: (who: string, sent
     }
   })()
 
+  function follow(
+    id: string,
+    label: string,
+    { endsAs = 'completed' }: { endsAs?: RunView['state'] } = {},
+  ): FollowedRun {
+    const known = followed.get(id)
+    if (known !== undefined) return known
+    const run: FollowedRun = { id, label, endsAs, view: null, journal: [] }
+    followed.set(id, run)
+    return run
+  }
+
   async function until(what: string, condition: () => boolean | Promise<boolean>): Promise<void> {
     const deadlineMs = performance.now() + UNTIL_MS
     while (!(await condition())) {
@@ -71,18 +86,12 @@ export function watchRuns(options: { engineUrl: string; tell: (who: string, sent
   }
 
   return {
-    follow(id, label) {
-      const known = followed.get(id)
-      if (known !== undefined) return known
-      const run: FollowedRun = { id, label, view: null, journal: [] }
-      followed.set(id, run)
-      return run
-    },
+    follow,
     runs: () => [...followed.values()],
     until,
     async untilOutcome(run, outcome) {
       await until(`The end of ${run.label}`, () => run.view !== null && isFinal(run.view))
-      const text = JSON.stringify(run.view?.output ?? null)
+      const text = JSON.stringify([run.view?.state, run.view?.output])
       if (!isStopped && !text.includes(`"${outcome}"`)) {
         throw new Error(`${run.label} was to end as ${outcome}, and ended with ${text}.`)
       }
@@ -92,6 +101,11 @@ export function watchRuns(options: { engineUrl: string; tell: (who: string, sent
       await loop
     },
   }
+}
+
+/** Orders have parcels, and nothing else here has children. */
+function nameOfChild(label: string): string {
+  return label.replace('order', 'parcel')
 }
 
 function describeEnd({ state, output, error }: RunView): Sentence {

@@ -3,7 +3,7 @@ import colors from 'picocolors'
 import { readLedger } from '../outside/ledger.ts'
 import { killApp, killEngine } from './kill-chapters.ts'
 import type { Narrator } from './narrator.ts'
-import { undoOrder } from './order-chapter.ts'
+import { cancelOrder, undoOrder } from './order-chapter.ts'
 import { countSteps, findFaults, writeTable } from './outcome.ts'
 import type { RunWatcher } from './run-watcher.ts'
 import type { Stack } from './stack.ts'
@@ -21,6 +21,7 @@ export async function tellStory(scene: Scene): Promise<void> {
   await startEverything(scene)
   await reviewPullRequests(scene)
   await undoOrder(scene)
+  await cancelOrder(scene)
   await killApp(scene)
   await killEngine(scene)
   await endAllRuns(scene)
@@ -36,7 +37,7 @@ async function startEverything({ stack, narrator }: Scene): Promise<void> {
   narrator.tell('engine', `ready at ${stack.engineUrl} (process ${engine.pid})`, 'good')
   const app = await stack.startApp()
   narrator.tell('app', `found at ${stack.appUrl}/api/stepwell (process ${app.pid})`, 'good')
-  narrator.tell('app', 'it serves review-pull-request, onboarding and order-saga', 'quiet')
+  narrator.tell('app', 'it serves review-pull-request, onboarding, order-saga and delivery', 'quiet')
 }
 
 async function endAllRuns({ stack, narrator, watcher }: Scene): Promise<void> {
@@ -51,7 +52,7 @@ async function endAllRuns({ stack, narrator, watcher }: Scene): Promise<void> {
   if (faults.length > 0) throw new Error(faults.join('\n'))
   const outcomes = countSteps(lines, runs)
   const sum = (count: 'executions' | 'recorded') => outcomes.reduce((total, outcome) => total + outcome[count], 0)
-  narrator.tell('all', `${runs.length} runs completed; the app and the engine were each killed once`, 'good')
+  narrator.tell('all', `${runs.length} runs ended as they had to; the app and the engine were each killed once`, 'good')
   narrator.print('')
   narrator.print(writeTable(outcomes))
   narrator.print('')

@@ -6,8 +6,8 @@ export class UndeliverableError extends Error {
 }
 
 export interface Carrier {
-  /** @throws UndeliverableError */
-  book(parcel: { orderId: string; country: string }, key: string): Promise<{ trackingId: string }>
+  /** @param parcel `reference`: by which the carrier names it to us. @throws UndeliverableError */
+  book(parcel: { orderId: string; country: string; reference: string }, key: string): Promise<{ trackingId: string }>
   /** Takes back the booking of the order, if there is one. */
   cancel(orderId: string, key: string): Promise<{ cancelled: number }>
 }
@@ -18,10 +18,15 @@ const UNDELIVERABLE = new Set(['AQ'])
 /** A parcel service that remembers in the ledger. */
 export function createCarrier(ledger: Ledger): Carrier {
   return {
-    async book({ orderId, country }, key) {
-      const effect = { service: 'carrier', action: 'book', key, what: `${orderId} to ${country}` }
+    async book({ orderId, country, reference }, key) {
+      const effect = {
+        service: 'carrier',
+        action: 'book',
+        key,
+        what: `${orderId} to ${country}, reference ${reference}`,
+      }
       return ledger.once(effect, () => {
-        if (!UNDELIVERABLE.has(country)) return { orderId, trackingId: `pk-${ledger.lines().length + 1}` }
+        if (!UNDELIVERABLE.has(country)) return { orderId, reference, trackingId: `pk-${ledger.lines().length + 1}` }
         const why = `nobody delivers to ${country}`
         ledger.append({ kind: 'refusal', ...effect, why })
         throw new UndeliverableError(`The parcel cannot be booked: ${why}.`)
