@@ -44,11 +44,11 @@ class Returned {
   }
 }
 
-/** A handler that executes a program. */
-export function toHandler(program: Program) {
+/** A handler that executes a program. `pause` comes before what a body does. */
+export function toHandler(program: Program, pause?: () => Promise<void>) {
   return async ({ event, step }: HandlerContext<TypedEvent<UntypedEvents>>): Promise<unknown> => {
     try {
-      await runAll(program, new Map<string, unknown>([['event', event]]), step)
+      await runAll(program, { names: new Map<string, unknown>([['event', event]]), step, pause })
     } catch (thrown) {
       if (thrown instanceof Returned) return thrown.value
       throw thrown
@@ -56,18 +56,26 @@ export function toHandler(program: Program) {
   }
 }
 
-async function runAll(program: Program, names: Map<string, unknown>, step: Step): Promise<unknown> {
+/** What the statements of a program share. */
+interface Scene {
+  names: Map<string, unknown>
+  step: Step
+  pause: (() => Promise<void>) | undefined
+}
+
+async function runAll(program: Program, scene: Scene): Promise<unknown> {
   let value: unknown
   for (const statement of program) {
-    value = await runStatement(statement, names, step)
-    if (statement.as !== undefined) names.set(statement.as, value)
+    value = await runStatement(statement, scene)
+    if (statement.as !== undefined) scene.names.set(statement.as, value)
   }
   return value
 }
 
-async function runStatement(statement: Statement, names: Map<string, unknown>, step: Step): Promise<unknown> {
-  const runBranch = (branch: Program) => runAll(branch, names, step)
-  if ('run' in statement) return runStep(statement, step)
+async function runStatement(statement: Statement, scene: Scene): Promise<unknown> {
+  const { names, step } = scene
+  const runBranch = (branch: Program) => runAll(branch, scene)
+  if ('run' in statement) return runStep(statement, scene)
   if ('sleep' in statement) {
     if (statement.until !== undefined) return step.sleepUntil(statement.sleep, statement.until)
     return step.sleep(statement.sleep, statement.ms ?? 0)
@@ -101,21 +109,26 @@ async function runStatement(statement: Statement, names: Map<string, unknown>, s
   for (let round = 0; round < statement.repeat; round += 1) await runBranch(statement.do)
 }
 
-function runStep(statement: Extract<Statement, { run: string }>, step: Step): Promise<unknown> {
+function runStep(statement: Extract<Statement, { run: string }>, { step, pause }: Scene): Promise<unknown> {
   const { run, gives, throws, attempts, undo } = statement
   const body = () => {
     if (gives === 'this body must not run') throw new Error(`the body of ${run} ran`)
     if (throws !== undefined) throw toError(throws)
     return gives
   }
+  const pausing = async () => {
+    await pause?.()
+    return body()
+  }
   const takeBack = (output: unknown) => {
     if (typeof undo === 'object') throw toError(undo.throws)
     return output
   }
-  return step.run(run, body, {
+  const options = {
     ...(attempts !== undefined && { retries: attempts - 1 }),
     ...(undo !== undefined && { undo: takeBack }),
-  })
+  }
+  return pause === undefined ? step.run(run, body, options) : step.run(run, pausing, options)
 }
 
 function toError({ name, message }: Thrown): Error {

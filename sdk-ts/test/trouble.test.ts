@@ -4,6 +4,7 @@ import { EngineDouble, type Trouble } from './engine-double.ts'
 import type { EngineRun } from './engine-run.ts'
 import { anApp } from './harness.ts'
 import { type Program, toHandler } from './programs.ts'
+import { randomPrograms } from './random-programs.ts'
 import type { FrameTrouble } from './stream-double.ts'
 
 /** Made once: it is asked for hundreds of runs. */
@@ -27,42 +28,6 @@ async function runClock(): Promise<void> {
     await new Promise(resolve => setImmediate(resolve))
     if (!isOver) await vi.advanceTimersByTimeAsync(10)
   }
-}
-
-/** Programs whose result does not depend on time: steps that work or fail, sleeps, sends, branches and loops. */
-const { program } = fc.letrec<{ program: Program; statement: Program[number] }>(tie => ({
-  program: fc.array(tie('statement'), { minLength: 1, maxLength: 3 }),
-  statement: fc.oneof(
-    { depthSize: 'small', withCrossShrink: true },
-    fc.record({ run: fc.constant(''), gives: fc.jsonValue({ maxDepth: 1 }) as fc.Arbitrary<number> }),
-    fc.record({ sleep: fc.constant(''), ms: fc.nat(1_000) }),
-    fc.record({ send: fc.constant(''), events: fc.constant([{ name: 'sent' }]) }),
-    fc
-      .integer({ min: 1, max: 3 })
-      .map(attempts => [{ run: '', throws: { name: 'Error', message: 'no' }, attempts }])
-      .map(failing => ({ try: failing, catch: [] })),
-    fc.record({ parallel: fc.array(tie('program'), { minLength: 1, maxLength: 3 }) }),
-    fc.record({ repeat: fc.constantFrom(1, 2), do: tie('program') }),
-  ) as fc.Arbitrary<Program[number]>,
-}))
-
-/** Gives every statement an id of its own, and lets the program return what its top level gave. */
-function withIds(statements: Program): Program {
-  let count = 0
-  const fill = (inner: Program): Program =>
-    inner.map(statement => {
-      count += 1
-      const id = `s${count}`
-      if ('run' in statement) return { ...statement, run: id, as: id }
-      if ('sleep' in statement) return { ...statement, sleep: id, as: id }
-      if ('send' in statement) return { ...statement, send: id, as: id }
-      if ('try' in statement) return { ...statement, try: fill(statement.try), as: id }
-      if ('parallel' in statement) return { parallel: statement.parallel.map(fill), as: id }
-      if ('repeat' in statement) return { ...statement, do: fill(statement.do), as: id }
-      return statement
-    })
-  const filled = fill(statements)
-  return [...filled, { return: filled.map(statement => `$${statement.as}`) }]
 }
 
 interface Troubled {
@@ -121,7 +86,7 @@ test('whatever happens to reports and turns, a run records the same and ends the
 
   await fc.assert(
     fc.asyncProperty(
-      program.map(withIds),
+      randomPrograms('timeless'),
       fc.record({
         troubles,
         frameTroubles,
@@ -134,6 +99,7 @@ test('whatever happens to reports and turns, a run records the same and ends the
 
         expect(withoutStack(troubled.ended)).toEqual(withoutStack(calm.ended))
         expect(recorded(troubled)).toEqual(recorded(calm))
+        expect([troubled.status, troubled.tags]).toEqual([calm.status, calm.tags])
       },
     ),
     { numRuns: 40 },

@@ -1,5 +1,4 @@
 import type { Op, Report, StepOp } from '@stepwell/protocol'
-import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Change } from '../../src/core/change.ts'
 import { decide } from '../../src/core/decide.ts'
@@ -309,62 +308,4 @@ test('a run whose journal grows too large fails by name', () => {
     state: 'failed',
     error: expect.stringContaining('journal_too_large'),
   })
-})
-
-const anyOp: fc.Arbitrary<Op> = fc.oneof(
-  fc.record({
-    op: fc.constant('step' as const),
-    key: fc.constantFrom('a', 'b', 'c'),
-    saw: fc.nat(9),
-    attempt: fc.integer({ min: 1, max: 5 }),
-    output: fc.jsonValue() as fc.Arbitrary<never>,
-  }),
-  fc.record({
-    op: fc.constant('step' as const),
-    key: fc.constantFrom('a', 'b'),
-    saw: fc.nat(9),
-    attempt: fc.integer({ min: 1, max: 5 }),
-    error: fc.constant(FAILURE),
-    retry: fc.constant(POLICY),
-  }),
-  fc.record({ op: fc.constant('sleep' as const), key: fc.constantFrom('a', 'd'), saw: fc.nat(9), ms: fc.nat(1e6) }),
-  fc.record({
-    op: fc.constant('wait' as const),
-    key: fc.constantFrom('c', 'e'),
-    saw: fc.nat(9),
-    event: fc.constant('x'),
-  }),
-  fc.record({ op: fc.constant('finish' as const) }),
-)
-
-test('whatever an app reports, a key settles once, a decision ends with one settle, and a snapshot is not changed', () => {
-  fc.assert(
-    fc.property(
-      fc.array(
-        fc.tuple(
-          fc.array(anyOp, { maxLength: 6 }),
-          fc.constantFrom('running', 'continue', 'waiting', 'done') as fc.Arbitrary<Report['state']>,
-        ),
-      ),
-      reports => {
-        const snapshot = aSnapshot()
-        const settled = new Set<string>()
-        for (const [ops, state] of reports) {
-          const before = JSON.stringify([...snapshot.keys])
-
-          const changes = decideReport(snapshot, ops, state)
-
-          expect(JSON.stringify([...snapshot.keys])).toBe(before)
-          expect(changes.filter(change => change.kind === 'settle')).toHaveLength(1)
-          expect(changes.at(-1)?.kind).toBe('settle')
-          for (const change of changes) {
-            if (change.kind !== 'record') continue
-            expect(settled.has(change.key)).toBe(false)
-            if (change.settles) settled.add(change.key)
-            applyEntry(snapshot, { type: change.type, key: change.key, data: null })
-          }
-        }
-      },
-    ),
-  )
 })
