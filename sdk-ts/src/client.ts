@@ -9,6 +9,8 @@ import {
   type JournalEntryView,
   type JournalView,
   parseDuration,
+  type RunList,
+  type RunState,
   type RunView,
   type SendEventsAnswer,
   type SignalAnswer,
@@ -175,6 +177,27 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
    */
   getRun(id: string): Promise<RunView> {
     return this.#api.request('GET', `/v1/runs/${encodeURIComponent(id)}`, { retryDelaysMs: READ_RETRY_DELAYS_MS })
+  }
+
+  /**
+   * Runs, newest first, a page at a time: pass `next` as `cursor` for the next one.
+   * @param filter `tag`: a name and its value; all that are given must hold
+   */
+  listRuns(
+    filter: {
+      state?: RunState
+      function?: string
+      tag?: readonly [string, string]
+      limit?: number
+      cursor?: string
+    } = {},
+  ): Promise<RunList> {
+    const query = new URLSearchParams()
+    for (const [name, value] of Object.entries(filter)) {
+      if (value !== undefined) query.set(name, Array.isArray(value) ? value.join(':') : String(value))
+    }
+    const path = query.size === 0 ? '/v1/runs' : `/v1/runs?${query}`
+    return this.#api.request('GET', path, { retryDelaysMs: READ_RETRY_DELAYS_MS })
   }
 
   /**

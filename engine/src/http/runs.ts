@@ -32,6 +32,13 @@ export const runsQuery = z.strictObject({
     .regex(/^[A-Za-z0-9._-]+$/, 'is no id of a function')
     .max(LIMITS.functionIdChars)
     .optional(),
+  /** `name:value`, cut at the first colon. */
+  tag: z
+    .string()
+    .max(LIMITS.tagNameChars + 1 + LIMITS.tagValueChars)
+    .regex(/^[^:]+:.+$/s, 'is no tag: name:value, as in customer:c_1')
+    .transform(tag => ({ name: tag.slice(0, tag.indexOf(':')), value: tag.slice(tag.indexOf(':') + 1) }))
+    .optional(),
   limit: integer(1, RUNS_MAX).default(RUNS_DEFAULT),
   cursor: z.string().optional(),
 })
@@ -103,6 +110,7 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
       before: query.cursor === undefined ? null : readCursor(query.cursor),
       state: query.state ?? null,
       function: query.function ?? null,
+      tag: query.tag ?? null,
     })
     const page = runs.slice(0, query.limit)
     const list: RunList = { runs: page, next: runs.length > page.length ? (page.at(-1)?.id ?? null) : null }

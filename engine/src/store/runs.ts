@@ -34,10 +34,7 @@ interface RunRow {
 const WAITS_READ_MAX = 50
 
 /** A page of runs, newest first, live and finished in one order. */
-export async function listRuns(
-  sql: Sql,
-  page: { ws: WorkspaceId; limit: number; before: string | null; state: RunState | null; function: string | null },
-): Promise<RunView[]> {
+export async function listRuns(sql: Sql, page: Omit<Branch, 'id'>): Promise<RunView[]> {
   const { state, limit } = page
   const branch = { ...page, id: null }
   const wantsDone = state === null || isFinalState(state)
@@ -55,7 +52,7 @@ export async function listRuns(
 
 /** One run, live or finished; null when the workspace has none of that id. */
 export async function findRun(sql: Sql, ws: WorkspaceId, id: RunId): Promise<RunView | null> {
-  const branch = { ws, id, before: null, state: null, function: null, limit: 1 }
+  const branch = { ws, id, before: null, state: null, function: null, tag: null, limit: 1 }
   const [row] = await sql<RunRow[]>`${liveRuns(sql, branch)} union all ${doneRuns(sql, branch)} limit 1`
   return row === undefined ? null : viewOf(row)
 }
@@ -67,6 +64,7 @@ interface Branch {
   before: string | null
   state: RunState | null
   function: string | null
+  tag: { name: string; value: string } | null
   limit: number
 }
 
@@ -84,7 +82,7 @@ function liveRuns(sql: Sql, branch: Branch): Fragment {
     from (
       select r.*, live.state
       from ${liveStates(sql, branch)} live
-      join stepwell.runs r on r.ws = ${branch.ws} and r.id = live.id ${functionIs(sql, branch)}
+      join stepwell.runs r on r.ws = ${branch.ws} and r.id = live.id ${filtersOf(sql, branch)}
       order by live.id desc
       limit ${branch.limit}
     ) p)`
@@ -107,7 +105,7 @@ function liveStates(sql: Sql, branch: Branch): Fragment {
     cross join lateral (
       select case when q.owner is not null then 'running' when q.run_id is not null then 'queued' else 'waiting' end as state
     ) s
-    where r.ws = ${ws} ${idIs(sql, branch, sql`r.id`)} ${functionIs(sql, branch)}
+    where r.ws = ${ws} ${idIs(sql, branch, sql`r.id`)} ${filtersOf(sql, branch)}
       ${state === null ? sql`` : sql`and s.state = ${state}`})`
 }
 
@@ -117,7 +115,7 @@ function doneRuns(sql: Sql, branch: Branch): Fragment {
       r.created_at, r.finished_at
     from stepwell.runs_done r
     where r.ws = ${branch.ws} ${branch.state === null ? sql`` : doneIs(sql, branch.state)}
-      ${idIs(sql, branch, sql`r.id`)} ${functionIs(sql, branch)}
+      ${idIs(sql, branch, sql`r.id`)} ${filtersOf(sql, branch)}
     order by r.id desc
     limit ${branch.limit})`
 }
@@ -130,6 +128,17 @@ function doneIs(sql: Sql, state: RunState): Fragment {
 function idIs(sql: Sql, branch: Branch, id: Fragment): Fragment {
   if (branch.id !== null) return sql`and ${id} = ${branch.id}`
   return branch.before === null ? sql`` : sql`and ${id} < ${branch.before}`
+}
+
+function filtersOf(sql: Sql, branch: Branch): Fragment {
+  return sql`${functionIs(sql, branch)} ${tagIs(sql, branch)}`
+}
+
+/** Served by run_tags_by_value. */
+function tagIs(sql: Sql, { ws, tag }: Branch): Fragment {
+  if (tag === null) return sql``
+  return sql`and r.id in (
+    select t.run_id from stepwell.run_tags t where t.ws = ${ws} and t.name = ${tag.name} and t.value = ${tag.value})`
 }
 
 function functionIs(sql: Sql, branch: Branch): Fragment {

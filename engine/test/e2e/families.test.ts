@@ -666,6 +666,14 @@ test('a run says where it is, and is found by its tags', async () => {
   await system.client.signal(run, 'go')
 
   expect(await system.waitForState(run, 'completed')).toMatchObject({ status: { done: 1 }, tags: { customer: 'c_1' } })
+  const found = async (tag: [string, string]) => (await system.client.listRuns({ tag })).runs.map(({ id }) => id)
+  expect(await found(['customer', 'c_1'])).toEqual([run])
+  expect(await found(['customer', 'c_2'])).toEqual([])
+  expect(await found(['phase', 'two'])).toEqual([])
+  const live = await started('reporting', { customer: { id: 'c_1' } })
+  expect(await found(['customer', 'c_1'])).toEqual([live, run])
+  await system.client.cancel(live)
+  await system.waitForState(live, 'cancelled')
 })
 
 test('time and chance are the same on every replay', async () => {

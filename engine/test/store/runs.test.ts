@@ -27,7 +27,15 @@ const store = useStore()
 type Page = Parameters<typeof listRuns>[1]
 
 async function list(page: Partial<Page> = {}): Promise<RunView[]> {
-  return listRuns(store.sql, { ws: store.ws, limit: 100, before: null, state: null, function: null, ...page })
+  return listRuns(store.sql, {
+    ws: store.ws,
+    limit: 100,
+    before: null,
+    state: null,
+    function: null,
+    tag: null,
+    ...page,
+  })
 }
 
 function idsOf(views: RunView[]): RunId[] {
