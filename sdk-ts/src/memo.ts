@@ -63,9 +63,9 @@ export class Memo {
     this.#uses.set(id, use)
     const slot = this.#slotOf(stepKey(id, use))
     this.askCount += 1
-    const isMessage = wanted.kind === 'receive' || wanted.kind === 'wait'
+    const mayHaveCome = isMessageAsk(wanted)
     // What came to another wait for the same, which had lost its race by then.
-    if (isMessage) slot.settledBy ??= this.#late.take(wanted)
+    if (mayHaveCome) slot.settledBy ??= this.#late.take(wanted)
     const answer = new Promise((resolve, reject) => {
       slot.ask = { wanted, saw: this.seen, resolve, reject }
       slot.isPending = true
@@ -73,7 +73,7 @@ export class Memo {
       if (slot.settledBy !== null) this.#settle(slot, slot.settledBy)
       else this.#ready.push(slot)
     })
-    if (isMessage || wanted.kind === 'sleep' || wanted.kind === 'invoke') this.#late.watch(slot.key, answer)
+    if (mayHaveCome || wanted.kind === 'sleep' || wanted.kind === 'invoke') this.#late.watch(slot.key, answer)
     return answer
   }
 
@@ -111,7 +111,10 @@ export class Memo {
         this.#open(slot, null)
         return false
       default:
-        if (slot.settledBy !== null) return false
+        if (slot.settledBy !== null) {
+          // It has had what came to another wait; this is for the next one.
+          return isMessage(entry) && slot.ask !== null ? this.#handOver(entry, slot.ask.wanted) : false
+        }
         slot.settledBy = entry
         this.#close(slot)
         this.#unheard = isMessage(entry) && this.#late.hasLost(slot.key) ? entry : null
@@ -133,12 +136,31 @@ export class Memo {
     return ready
   }
 
-  /** The handler did not go on with what the last entry gave it: if nobody listened, it is kept for who asks for the same. */
-  noteUnmoved(): void {
+  /**
+   * The handler did not go on with what the last entry gave it: if nobody listened, it is for another wait for the same, or is
+   * kept for the next one.
+   * @returns whether the handler may move now
+   */
+  noteUnmoved(): boolean {
     const entry = this.#unheard
-    const wanted = entry === null ? undefined : this.#slots.get(entry.key)?.ask?.wanted
-    if (entry !== null && wanted !== undefined) this.#late.keep(entry, wanted)
     this.#unheard = null
+    const wanted = entry === null ? undefined : this.#slots.get(entry.key)?.ask?.wanted
+    return entry !== null && wanted !== undefined && this.#handOver(entry, wanted)
+  }
+
+  /** Gives it to the wait for the same that was asked for first, or keeps it for the next one. */
+  #handOver(entry: MessageEntry, wanted: Ask['wanted']): boolean {
+    this.#late.keep(entry, wanted)
+    for (const slot of this.pending) {
+      if (slot.ask === null || !isMessageAsk(slot.ask.wanted) || this.#late.hasLost(slot.key)) continue
+      const kept = this.#late.take(slot.ask.wanted)
+      if (kept === null) continue
+      slot.settledBy = kept
+      this.#close(slot)
+      this.#late.noteSettled(slot.key)
+      return this.#settle(slot, kept)
+    }
+    return false
   }
 
   /** Keys of messages that came and that nobody has had. */
@@ -243,6 +265,10 @@ export class Memo {
       this.#onValidated()
     })
   }
+}
+
+function isMessageAsk({ kind }: Ask['wanted']): boolean {
+  return kind === 'receive' || kind === 'wait'
 }
 
 function isMessage(entry: Entry): entry is MessageEntry {

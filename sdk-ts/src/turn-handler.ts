@@ -179,7 +179,10 @@ export class TurnHandler {
     await nextMacrotask()
     if (this.#isAway) await this.#letRun()
     if (askCount !== this.#memo.askCount) return
-    if (this.end === null) this.#memo.noteUnmoved()
+    if (this.end === null && this.#memo.noteUnmoved()) {
+      await nextMacrotask()
+      if (this.#isAway) await this.#letRun()
+    }
     this.#quiet.open(this.#patience.durationMs(this.#definition, false), performance.now())
   }
 

@@ -143,6 +143,28 @@ describe('a wait that has lost its race', () => {
     expect(await system.waitForState(run, 'completed')).toMatchObject({ output })
   })
 
+  test('leaves an event to a younger wait that is open too', async () => {
+    const hasty = createFunction({
+      id: 'hasty-twice',
+      trigger: { event: 'hasty-twice' },
+      handler: async ({ step }) => {
+        await Promise.race([step.waitForEvent('old', { event: 'parcel' }), step.sleep('patience', 5)])
+        const first = await step.waitForEvent('young', { event: 'parcel' })
+        const second = await step.waitForEvent('younger', { event: 'parcel' })
+        return [first?.data.n, second?.data.n]
+      },
+    })
+    await system.serveApp([hasty])
+    const run = await started('hasty-twice')
+    await expect
+      .poll(async () => (await system.journal(run)).some(entry => 'key' in entry && entry.key === 'young'))
+      .toBe(true)
+
+    for (const n of [1, 2]) await system.client.send({ name: 'parcel', data: { n } })
+
+    expect(await system.waitForState(run, 'completed')).toMatchObject({ output: [1, 2] })
+  })
+
   test('may be raced for again', async () => {
     const reminded = createFunction({
       id: 'reminded',
