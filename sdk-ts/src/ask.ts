@@ -1,5 +1,6 @@
 /** What a handler asks for through `step.*`: one ask per call, answered once by an entry of the journal. */
-import type { Entry, Match, RetryPolicy, SETTLING_TYPES } from '@stepwell/protocol'
+import type { Entry, Match, SETTLING_TYPES } from '@stepwell/protocol'
+import type { RetryRules } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { StepContext } from './step-body.ts'
 
@@ -22,7 +23,7 @@ export type Wanted =
 export interface StepWanted {
   kind: 'step'
   body: StepBody
-  retries: RetryPolicy
+  retries: RetryRules
   undo?: UndoBody | undefined
 }
 

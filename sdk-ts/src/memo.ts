@@ -22,6 +22,8 @@ export interface Slot {
   /** When the open sleep or back-off should be over, in milliseconds of this process's monotonic clock. */
   dueAtMs: number | null
   failedAttempts: number
+  /** When its first attempt began, in Unix milliseconds of the engine's clock; null before that one has failed. */
+  firstStartedAtMs: number | null
   ask: Ask | null
   isPending: boolean
   /** The turn has taken it up: its body is queued or runs, or its op is on the way. */
@@ -58,6 +60,7 @@ export class Memo {
   isCancelled = false
   /** The earliest `dueAtMs` among open slots, Infinity when there is none. */
   nextDueAtMs = Number.POSITIVE_INFINITY
+  #arrival: Arrival | null = null
   readonly #onValidated: () => void
   readonly #slots = new Map<string, Slot>()
   readonly #uses = new Map<string, number>()
@@ -96,6 +99,7 @@ export class Memo {
   apply(entry: Entry, arrival: Arrival): boolean {
     this.seen = entry.seq
     this.at = entry.at
+    this.#arrival = arrival
     if (entry.type === 'run_started') return false
     if (entry.type === 'cancel_requested') {
       this.isCancelled = true
@@ -107,6 +111,7 @@ export class Memo {
     switch (entry.type) {
       case 'step_retrying':
         slot.failedAttempts += 1
+        slot.firstStartedAtMs ??= Date.parse(entry.at) - (entry.data.durationMs ?? 0)
         slot.isTaken = false
         this.#open(slot, dueAtMs(entry.data.dueAt, arrival))
         return false
@@ -156,6 +161,13 @@ export class Memo {
   /** The step that completed last and is not undone; null when there is none. */
   takeUndoable(): Undoable | null {
     return this.#undoable.pop() ?? null
+  }
+
+  /** How long ago the first attempt of a step that is not the first began, in milliseconds: by the engine's clock and, from its last entry on, ours. */
+  sinceFirstAttemptMs({ firstStartedAtMs }: Slot): number {
+    if (this.#arrival === null || firstStartedAtMs === null) return 0
+    const { at, nowMs } = this.#arrival
+    return Date.parse(at) - firstStartedAtMs + performance.now() - nowMs
   }
 
   /** Whether the handler has asked for the key of an entry, or the entry is not about an op of the handler. */
@@ -212,6 +224,7 @@ export class Memo {
       isOpen: false,
       dueAtMs: null,
       failedAttempts: 0,
+      firstStartedAtMs: null,
       ask: null,
       isPending: false,
       isTaken: false,

@@ -1,16 +1,16 @@
 /** Reads what `step.*` was called with: each gives one ask, or says what is wrong with the call. */
-import { type Duration, LIMITS, type Match, parseDuration, type RetryPolicy } from '@stepwell/protocol'
+import { type Duration, LIMITS, type Match, parseDuration } from '@stepwell/protocol'
 import type { StepBody, UndoBody, Wanted } from './ask.ts'
 import { StepwellError } from './errors.ts'
 import { toInstantText } from './instants.ts'
 import { toJsonText } from './json.ts'
 import { isName } from './names.ts'
-import { toRetryPolicy } from './retries.ts'
+import { type RetryRules, toRetryRules } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { InvokeOptions, RunOptions, WaitOptions } from './step.ts'
 
 /** `step.run`. */
-export function readRun(id: string, body: unknown, options: RunOptions | undefined, retries: RetryPolicy): Wanted {
+export function readRun(id: string, body: unknown, options: RunOptions | undefined, retries: RetryRules): Wanted {
   if (typeof body !== 'function') {
     throw new TypeError(`Step "${id}" has no body. Pass a function: step.run("${id}", () => …).`)
   }
@@ -21,7 +21,7 @@ export function readRun(id: string, body: unknown, options: RunOptions | undefin
   return {
     kind: 'step',
     body: body as StepBody,
-    retries: own === undefined ? retries : toRetryPolicy(own, `step "${id}"`),
+    retries: own === undefined ? retries : toRetryRules(own, `step "${id}"`),
     undo: undo as UndoBody | undefined,
   }
 }

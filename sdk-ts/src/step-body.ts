@@ -57,14 +57,14 @@ export class BodyExecution implements StepContext {
     try {
       value = await scopes.runBody(this, body)
     } catch (error) {
-      if (this.#misuse === null) return { error: toWireError(error), ...wishOf(error) }
+      if (this.#misuse === null) return { error: toWireError(error), thrown: error, ...wishOf(error) }
     }
     try {
       if (this.#misuse !== null) throw this.#misuse
       return { outputText: toOutputText(value, `The output of step ${JSON.stringify(this.#key)}`) }
     } catch (refusal) {
       // The same body would be refused again.
-      return { error: toWireError(refusal), isFinal: true }
+      return { error: toWireError(refusal), thrown: refusal, isFinal: true }
     }
   }
 }

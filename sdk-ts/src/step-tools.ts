@@ -1,9 +1,10 @@
 /** The `step` of one turn. Each call checks its arguments and makes one ask under the next key of its id. */
-import { checkStepId, type RetryPolicy } from '@stepwell/protocol'
+import { checkStepId } from '@stepwell/protocol'
 import type { Wanted } from './ask.ts'
 import { StepwellError } from './errors.ts'
 import { toJsonText } from './json.ts'
 import { toEventsText } from './new-events.ts'
+import type { RetryRules } from './retries.ts'
 import type { RunRandom } from './run-random.ts'
 import type { Said } from './said.ts'
 import type { StandardSchema } from './standard-schema.ts'
@@ -16,8 +17,8 @@ import { readStatus, readTags } from './step-said.ts'
 export interface StepParts {
   /** Takes a checked ask; it may throw a StepwellError (`duplicate_step`, `nested_step`). */
   ask: (id: string, wanted: Wanted) => Promise<unknown>
-  /** The policy of the function, for steps that have none. */
-  retries: RetryPolicy
+  /** The rules of the function, for steps that have none. */
+  retries: RetryRules
   /** Throws when it is called inside a step body, where nothing of this is replayed. */
   refuseInBody: (what: string) => void
   /** The run's clock, ISO 8601. */

@@ -1,14 +1,17 @@
 /** The bodies of one turn: queued, running, and what happens when one ends. */
 import type { Turn } from '@stepwell/protocol'
-import type { Slot } from './memo.ts'
-import { stepOpText } from './op-text.ts'
+import type { Memo, Slot } from './memo.ts'
+import { type StepFailure, stepOpText } from './op-text.ts'
 import type { Outbox } from './outbox.ts'
+import { isLastAttempt, type RetryRules } from './retries.ts'
 import type { Scopes } from './scopes.ts'
 import { BodyExecution, type BodyPlaces } from './step-body.ts'
+import { toWireError } from './wire-error.ts'
 
 /** Starts the bodies of a turn as places in the process become free, and puts their ops into the outbox. */
 export class TurnBodies {
   readonly #turn: Turn
+  readonly #memo: Memo
   readonly #outbox: Outbox
   readonly #places: BodyPlaces
   readonly #scopes: Scopes
@@ -25,6 +28,7 @@ export class TurnBodies {
   /** @param input `onChange` is called when a body has ended or may start; `mayStart` says whether bodies that wait still may start */
   constructor(input: {
     turn: Turn
+    memo: Memo
     outbox: Outbox
     places: BodyPlaces
     scopes: Scopes
@@ -32,6 +36,7 @@ export class TurnBodies {
     mayStart: () => boolean
   }) {
     this.#turn = input.turn
+    this.#memo = input.memo
     this.#outbox = input.outbox
     this.#places = input.places
     this.#scopes = input.scopes
@@ -102,17 +107,35 @@ export class TurnBodies {
     this.#executing.add(execution)
     this.hasStarted = true
     const startedAtMs = performance.now()
-    const end = await execution.run(body, this.#scopes)
+    let end = await execution.run(body, this.#scopes)
     const endedAtMs = performance.now()
     this.#executing.delete(execution)
     this.#places.release()
     if (slot.isAbandoned) return this.#onChange()
-    if ('outputText' in end) slot.sentText = end.outputText
     const times = { startedMs: startedAtMs - this.#turnStartedAtMs, durationMs: endedAtMs - startedAtMs }
+    if ('outputText' in end) slot.sentText = end.outputText
+    else if (!end.isFinal) end = this.#decideRetry(slot, end, { attempt, retries, durationMs: times.durationMs })
+    const { saw } = ask
     this.#outbox.add({
-      text: stepOpText(slot.key, { saw: ask.saw, attempt, end, retries, times, hasUndo: undo !== undefined }),
+      text: stepOpText(slot.key, { saw, attempt, end, retries: retries.policy, times, hasUndo: undo !== undefined }),
       settlesAtOnce: true,
     })
     this.#onChange()
+  }
+
+  /** What the app makes of a failure that the policy of the wire would follow with another attempt. */
+  #decideRetry(
+    slot: Slot,
+    failure: StepFailure,
+    of: { attempt: number; retries: RetryRules; durationMs: number },
+  ): StepFailure {
+    const { attempt, retries, durationMs } = of
+    const elapsedMs = () => (attempt === 1 ? durationMs : this.#memo.sinceFirstAttemptMs(slot))
+    try {
+      const { thrown, afterMs } = failure
+      return { ...failure, isFinal: isLastAttempt(retries, { thrown, attempt, afterMs, elapsedMs }) }
+    } catch (thrown) {
+      return { error: toWireError(thrown), thrown, isFinal: true }
+    }
   }
 }

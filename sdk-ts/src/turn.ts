@@ -79,7 +79,13 @@ class TurnExecution {
     this.#arrival = { nowMs: this.#startedAtMs, at: turn.journal.at(-1)?.at ?? '' }
     this.#budgetEndsAtMs = this.#startedAtMs + turn.budgetMs
     this.#outbox = new Outbox(turn)
-    this.#bodies = new TurnBodies({ ...input, outbox: this.#outbox, onChange: wake, mayStart: () => this.#mayStart })
+    this.#bodies = new TurnBodies({
+      ...input,
+      memo: this.#memo,
+      outbox: this.#outbox,
+      onChange: wake,
+      mayStart: () => this.#mayStart,
+    })
     const onAnswer = (entries: Entry[]) => this.#receive(entries)
     this.#reports = new TurnReports({ outbox: this.#outbox, deliver: input.deliver, onAnswer })
     this.#handler = new TurnHandler({
