@@ -62,6 +62,8 @@ export const ERROR_CODES = [
   'value_not_json',
   'event_data_invalid',
   'step_output_too_large',
+  'step_timed_out',
+  'step_heartbeat_lost',
   'child_timed_out',
   'poll_timed_out',
   'status_too_large',

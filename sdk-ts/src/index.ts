@@ -10,7 +10,7 @@ export type {
   SyncAnswer,
 } from '@stepwell/protocol'
 export { type ClientOptions, type SentEvent, StepwellClient } from './client.ts'
-export { NonRetriableError, RetryAfterError, StepError, StepwellError } from './errors.ts'
+export { NonRetriableError, RetryAfterError, StepError, StepwellError, TimeoutError } from './errors.ts'
 export type { EventMap, TypedEvent, TypedNewEvent, UntypedEvents } from './event-types.ts'
 export {
   createFunction,

@@ -1,6 +1,7 @@
 /** Reads what `step.*` was called with: each gives one ask, or says what is wrong with the call. */
 import { type Duration, LIMITS, type Match, parseDuration } from '@stepwell/protocol'
 import type { StepBody, UndoBody, Wanted } from './ask.ts'
+import type { BodyLimits } from './body-watch.ts'
 import { StepwellError } from './errors.ts'
 import { toInstantText } from './instants.ts'
 import { toJsonText } from './json.ts'
@@ -14,7 +15,7 @@ export function readRun(id: string, body: unknown, options: RunOptions | undefin
   if (typeof body !== 'function') {
     throw new TypeError(`Step "${id}" has no body. Pass a function: step.run("${id}", () => …).`)
   }
-  const { retries: own, undo } = options ?? {}
+  const { retries: own, undo, timeout, heartbeat } = options ?? {}
   if (undo !== undefined && typeof undo !== 'function') {
     throw new TypeError(`The undo of step "${id}" is no function. Pass one: { undo: output => … }.`)
   }
@@ -23,7 +24,20 @@ export function readRun(id: string, body: unknown, options: RunOptions | undefin
     body: body as StepBody,
     retries: own === undefined ? retries : toRetryRules(own, `step "${id}"`),
     undo: undo as UndoBody | undefined,
+    limits: timeout === undefined && heartbeat === undefined ? undefined : readLimits(id, timeout, heartbeat),
   }
+}
+
+function readLimits(id: string, timeout: Duration | undefined, heartbeat: Duration | undefined): BodyLimits {
+  return { timeoutMs: readLimit(id, 'timeout', timeout), heartbeatMs: readLimit(id, 'heartbeat', heartbeat) }
+}
+
+function readLimit(id: string, name: string, limit: Duration | undefined): number | undefined {
+  if (limit === undefined) return undefined
+  const ms = readDuration(limit, `The ${name} of step "${id}"`)
+  if (ms > 0) return ms
+  const message = `The ${name} of step "${id}" is 0: no body would ever be in time. Give it longer, or leave it out.`
+  throw new StepwellError('duration_invalid', message)
 }
 
 /** A duration of a step, in milliseconds. @param where names the step */

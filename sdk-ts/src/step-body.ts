@@ -1,4 +1,5 @@
 /** Runs the body of a step once: what it is given, how many run at a time, and what its end becomes on the wire. */
+import { type BodyLimits, BodyWatch } from './body-watch.ts'
 import { NonRetriableError, nestedStep, RetryAfterError, type StepwellError } from './errors.ts'
 import { toOutputText } from './json.ts'
 import type { StepEnd } from './op-text.ts'
@@ -13,6 +14,8 @@ export interface StepContext {
   readonly signal: AbortSignal
   /** `run:generation:step`: the same for every attempt. Pass it to APIs that take an idempotency key. */
   readonly idempotencyKey: string
+  /** Says that the body is alive: for a step with a `heartbeat`. May be taken out of the context. */
+  readonly heartbeat: () => void
 }
 
 /** One execution of one body. */
@@ -23,9 +26,12 @@ export class BodyExecution implements StepContext {
   #controller: AbortController | null = null
   #abortReason: Error | null = null
   #misuse: StepwellError | null = null
+  readonly #limits: BodyLimits | undefined
+  #watch: BodyWatch | null = null
 
-  constructor(step: { key: string; attempt: number; idempotencyKey: string }) {
+  constructor(step: { key: string; attempt: number; idempotencyKey: string; limits?: BodyLimits | undefined }) {
     this.#key = step.key
+    this.#limits = step.limits
     this.attempt = step.attempt
     this.idempotencyKey = step.idempotencyKey
   }
@@ -37,6 +43,11 @@ export class BodyExecution implements StepContext {
       if (this.#abortReason !== null) this.#controller.abort(this.#abortReason)
     }
     return this.#controller.signal
+  }
+
+  /** Made when it is looked at, like the signal. */
+  get heartbeat(): () => void {
+    return () => this.#watch?.hear()
   }
 
   /** Fires the signal. */
@@ -55,7 +66,8 @@ export class BodyExecution implements StepContext {
   async run(body: (context: StepContext) => unknown, scopes: Scopes): Promise<StepEnd> {
     let value: unknown
     try {
-      value = await scopes.runBody(this, body)
+      const limits = this.#limits
+      value = await (limits === undefined ? scopes.runBody(this, body) : this.#runWatched(limits, body, scopes))
     } catch (error) {
       if (this.#misuse === null) return { error: toWireError(error), thrown: error, ...wishOf(error) }
     }
@@ -65,6 +77,17 @@ export class BodyExecution implements StepContext {
     } catch (refusal) {
       // The same body would be refused again.
       return { error: toWireError(refusal), thrown: refusal, isFinal: true }
+    }
+  }
+
+  /** As the body ends, or at its limit. */
+  async #runWatched(limits: BodyLimits, body: (context: StepContext) => unknown, scopes: Scopes): Promise<unknown> {
+    const watch = new BodyWatch({ key: this.#key, limits, onOverdue: error => this.abort(error) })
+    this.#watch = watch
+    try {
+      return await Promise.race([scopes.runBody(this, body), watch.overdue])
+    } finally {
+      watch.stop()
     }
   }
 }

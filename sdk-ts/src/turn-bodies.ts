@@ -100,10 +100,11 @@ export class TurnBodies {
   async #execute(slot: Slot): Promise<void> {
     const { ask } = slot
     if (ask?.wanted.kind !== 'step') throw new Error(`Slot ${slot.key} is no step.`)
-    const { body, retries, undo } = ask.wanted
+    const { body, retries, undo, limits } = ask.wanted
     const attempt = slot.failedAttempts + 1
     const { id, generation } = this.#turn.run
-    const execution = new BodyExecution({ key: slot.key, attempt, idempotencyKey: `${id}:${generation}:${slot.key}` })
+    const idempotencyKey = `${id}:${generation}:${slot.key}`
+    const execution = new BodyExecution({ key: slot.key, attempt, idempotencyKey, limits })
     this.#executing.add(execution)
     this.hasStarted = true
     const startedAtMs = performance.now()
