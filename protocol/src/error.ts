@@ -66,6 +66,7 @@ export const ERROR_CODES = [
   'step_heartbeat_lost',
   'child_timed_out',
   'poll_timed_out',
+  'middleware_failed',
   'status_too_large',
   'tags_invalid',
   'run_cancelled',

@@ -22,6 +22,7 @@ export {
 } from './function.ts'
 export type { Jsonified } from './jsonified.ts'
 export type { SigningKey } from './keys.ts'
+export type { BodyInfo, Middleware, Payload, TurnInfo } from './middleware.ts'
 export type { Retries, RetryOptions } from './retries.ts'
 export { type Endpoint, type ServeOptions, serve } from './serve.ts'
 export type { StandardSchema } from './standard-schema.ts'

@@ -5,8 +5,8 @@
 import type { RetryPolicy, WireError } from '@stepwell/protocol'
 import type { Ask } from './ask.ts'
 
-/** How one execution of a body ended. */
-export type StepEnd = { outputText: string | undefined } | StepFailure
+/** How one execution of a body ended. `liveText` is what the handler gets, where that is not what is recorded. */
+export type StepEnd = { outputText: string | undefined; liveText?: string } | StepFailure
 
 /** `thrown` is what the error of the wire was made of. */
 export interface StepFailure {

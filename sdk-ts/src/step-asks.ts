@@ -6,6 +6,7 @@ import { StepwellError } from './errors.ts'
 import { toInstantText } from './instants.ts'
 import { toJsonText } from './json.ts'
 import { isName } from './names.ts'
+import { type Encoder, INVOKED } from './payloads.ts'
 import { type RetryRules, toRetryRules } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { InvokeOptions, RunOptions, WaitOptions } from './step.ts'
@@ -108,7 +109,7 @@ export function readReceive(id: string, signal: string, options: { timeout?: Dur
 }
 
 /** `step.invoke`. */
-export function readInvoke(id: string, options: InvokeOptions): Wanted {
+export function readInvoke(id: string, options: InvokeOptions, encoder: Encoder | null): Wanted {
   const wanted: unknown = options?.function
   const name = typeof wanted === 'object' && wanted !== null && 'id' in wanted ? wanted.id : wanted
   if (typeof name !== 'string' || name === '') {
@@ -117,10 +118,11 @@ export function readInvoke(id: string, options: InvokeOptions): Wanted {
     )
   }
   const { data, timeout, onCancel = 'cancel', detached = false } = options
+  const dataText = toJsonText(data, `The data of step.invoke "${id}"`)
   return {
     kind: 'invoke',
     function: name,
-    dataText: toJsonText(data, `The data of step.invoke "${id}"`),
+    dataText: encoder === null ? dataText : encoder.encodeText(dataText ?? '{}', INVOKED),
     timeoutMs: timeout === undefined ? undefined : readDuration(timeout, `step.invoke "${id}"`),
     onCancel,
     isDetached: detached,

@@ -3,6 +3,7 @@ import { type BodyLimits, BodyWatch } from './body-watch.ts'
 import { NonRetriableError, nestedStep, RetryAfterError, type StepwellError } from './errors.ts'
 import { toOutputText } from './json.ts'
 import type { StepEnd } from './op-text.ts'
+import type { TurnPayloads } from './payloads.ts'
 import type { Scopes } from './scopes.ts'
 import { toWireError } from './wire-error.ts'
 
@@ -63,7 +64,7 @@ export class BodyExecution implements StepContext {
   }
 
   /** Runs the body to its end. Never rejects. */
-  async run(body: (context: StepContext) => unknown, scopes: Scopes): Promise<StepEnd> {
+  async run(body: (context: StepContext) => unknown, scopes: Scopes, payloads: TurnPayloads | null): Promise<StepEnd> {
     let value: unknown
     try {
       const limits = this.#limits
@@ -73,11 +74,21 @@ export class BodyExecution implements StepContext {
     }
     try {
       if (this.#misuse !== null) throw this.#misuse
-      return { outputText: toOutputText(value, `The output of step ${JSON.stringify(this.#key)}`) }
+      return payloads === null ? { outputText: toOutputText(value, this.#what) } : this.#encode(value, payloads)
     } catch (refusal) {
       // The same body would be refused again.
       return { error: toWireError(refusal), thrown: refusal, isFinal: true }
     }
+  }
+
+  get #what(): string {
+    return `The output of step ${JSON.stringify(this.#key)}`
+  }
+
+  #encode(value: unknown, payloads: TurnPayloads): StepEnd {
+    const payload = { kind: 'output', name: this.#key } as const
+    const outputText = toOutputText(value, this.#what, text => payloads.encodeText(text, payload))
+    return outputText === undefined ? { outputText } : { outputText, liveText: payloads.readBack(outputText, payload) }
   }
 
   /** As the body ends, or at its limit. */

@@ -1,8 +1,11 @@
 /** The bodies of one turn: queued, running, and what happens when one ends. */
 import type { Turn } from '@stepwell/protocol'
+import type { StepBody } from './ask.ts'
 import type { Memo, Slot } from './memo.ts'
+import type { Hooks } from './middleware.ts'
 import { type StepFailure, stepOpText } from './op-text.ts'
 import type { Outbox } from './outbox.ts'
+import type { TurnPayloads } from './payloads.ts'
 import { isLastAttempt, type RetryRules } from './retries.ts'
 import type { Scopes } from './scopes.ts'
 import { BodyExecution, type BodyPlaces } from './step-body.ts'
@@ -12,6 +15,8 @@ import { toWireError } from './wire-error.ts'
 export class TurnBodies {
   readonly #turn: Turn
   readonly #memo: Memo
+  readonly #payloads: TurnPayloads | null
+  readonly #wrapBody: Hooks['step']
   readonly #outbox: Outbox
   readonly #places: BodyPlaces
   readonly #scopes: Scopes
@@ -29,6 +34,8 @@ export class TurnBodies {
   constructor(input: {
     turn: Turn
     memo: Memo
+    payloads?: TurnPayloads | null
+    wrapBody?: Hooks['step']
     outbox: Outbox
     places: BodyPlaces
     scopes: Scopes
@@ -37,6 +44,8 @@ export class TurnBodies {
   }) {
     this.#turn = input.turn
     this.#memo = input.memo
+    this.#payloads = input.payloads ?? null
+    this.#wrapBody = input.wrapBody ?? null
     this.#outbox = input.outbox
     this.#places = input.places
     this.#scopes = input.scopes
@@ -108,13 +117,16 @@ export class TurnBodies {
     this.#executing.add(execution)
     this.hasStarted = true
     const startedAtMs = performance.now()
-    let end = await execution.run(body, this.#scopes)
+    const toRun = this.#wrapBody === null ? body : this.#wrap(this.#wrapBody, body, { key: slot.key, attempt })
+    let end = await execution.run(toRun, this.#scopes, this.#payloads)
     const endedAtMs = performance.now()
     this.#executing.delete(execution)
     this.#places.release()
-    if (slot.isAbandoned) return this.#onChange()
+    // The turn is about to be refused: what could not be written is not told.
+    const isUnwritten = this.#payloads !== null && this.#payloads.failure !== null
+    if (slot.isAbandoned || isUnwritten) return this.#onChange()
     const times = { startedMs: startedAtMs - this.#turnStartedAtMs, durationMs: endedAtMs - startedAtMs }
-    if ('outputText' in end) slot.sentText = end.outputText
+    if ('outputText' in end) slot.sentText = end.liveText ?? end.outputText
     else if (!end.isFinal) end = this.#decideRetry(slot, end, { attempt, retries, durationMs: times.durationMs })
     const { saw } = ask
     this.#outbox.add({
@@ -122,6 +134,11 @@ export class TurnBodies {
       settlesAtOnce: true,
     })
     this.#onChange()
+  }
+
+  #wrap(wrapBody: NonNullable<Hooks['step']>, body: StepBody, execution: { key: string; attempt: number }): StepBody {
+    const { run, function: functionId } = this.#turn
+    return context => wrapBody({ ...execution, function: functionId, run }, () => body(context))
   }
 
   /** What the app makes of a failure that the policy of the wire would follow with another attempt. */

@@ -13,6 +13,7 @@ import type { DurableFunction } from './function.ts'
 import { nextMacrotask } from './macrotask.ts'
 import type { Memo } from './memo.ts'
 import type { Patience } from './patience.ts'
+import type { Encoder } from './payloads.ts'
 import { QuietWindow } from './quiet-window.ts'
 import { RunRandom } from './run-random.ts'
 import type { Said } from './said.ts'
@@ -50,6 +51,7 @@ export class TurnHandler {
   readonly #wake: () => void
   readonly #onLeave: () => void
   readonly #said: Said
+  readonly #encoder: Encoder | null
   readonly #budgetEndsAtMs: number
   readonly #patience: Patience
   /** Open while it may still be on its way to something that is no step. */
@@ -77,6 +79,7 @@ export class TurnHandler {
     /** The handler has been left: bodies that run for it may stop. */
     onLeave: () => void
     said: Said
+    encoder: Encoder | null
   }) {
     this.#turn = input.turn
     this.#definition = input.definition
@@ -89,6 +92,7 @@ export class TurnHandler {
     this.#wake = input.wake
     this.#onLeave = input.onLeave
     this.#said = input.said
+    this.#encoder = input.encoder
   }
 
   /** It neither waits for a step nor has ended, and the budget is used up. */
@@ -168,6 +172,7 @@ export class TurnHandler {
       at: () => this.#memo.at,
       random: new RunRandom({ id, generation }),
       said: this.#said,
+      encoder: this.#encoder,
       onSaid: this.#wake,
       continueAsNew: text => this.#continueAsNew(text),
     })

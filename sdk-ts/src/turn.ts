@@ -8,23 +8,24 @@
  * run, and their ops are reported; the handler gets a result only when the engine has recorded it and said so. The turn
  * ends when the handler has ended, or when nothing more can run here.
  */
-import type { Entry, Turn, WireError } from '@stepwell/protocol'
+import type { Entry, Turn } from '@stepwell/protocol'
 import { Alarm } from './alarm.ts'
 import type { Ask, Wanted } from './ask.ts'
 import type { Arrival } from './entry-values.ts'
 import { StepwellError } from './errors.ts'
 import type { DurableFunction } from './function.ts'
-import { toReturnText } from './json.ts'
 import { nextMacrotask } from './macrotask.ts'
 import { Memo } from './memo.ts'
-import { askOpText, cancelledOpText, continueOpText, failOpText, finishOpText } from './op-text.ts'
-import { Outbox, type WrittenOp } from './outbox.ts'
+import type { Hooks } from './middleware.ts'
+import { Outbox } from './outbox.ts'
 import type { Patience } from './patience.ts'
+import type { TurnPayloads } from './payloads.ts'
 import type { ReportAnswer } from './reporter.ts'
 import type { Scopes } from './scopes.ts'
 import type { BodyPlaces } from './step-body.ts'
 import { TurnBodies } from './turn-bodies.ts'
-import { type HandlerEnd, TurnHandler, type UndoFailure } from './turn-handler.ts'
+import { type HandlerEnd, TurnHandler } from './turn-handler.ts'
+import { askOp, endOpText } from './turn-ops.ts'
 import { TurnReports } from './turn-reports.ts'
 import { toWireError } from './wire-error.ts'
 
@@ -37,6 +38,9 @@ export interface TurnInput {
   places: BodyPlaces
   scopes: Scopes
   patience: Patience
+  /** With middleware: around bodies, and for what leaves the app. What came in is decoded by now. */
+  wrapBody?: Hooks['step']
+  payloads?: TurnPayloads | null
 }
 
 /** How a turn ended: with its last report, or with nothing to say because another process has the run. */
@@ -59,6 +63,7 @@ class TurnExecution {
   readonly #alarm = new Alarm()
   readonly #memo = new Memo(() => this.#alarm.wake())
   readonly #scopes: Scopes
+  readonly #payloads: TurnPayloads | null
   readonly #outbox: Outbox
   readonly #handler: TurnHandler
   readonly #bodies: TurnBodies
@@ -78,7 +83,9 @@ class TurnExecution {
     this.#inbox = [...turn.journal]
     this.#arrival = { nowMs: this.#startedAtMs, at: turn.journal.at(-1)?.at ?? '' }
     this.#budgetEndsAtMs = this.#startedAtMs + turn.budgetMs
-    this.#outbox = new Outbox(turn)
+    this.#payloads = input.payloads ?? null
+    if (this.#payloads !== null) this.#payloads.onFailure = wake
+    this.#outbox = new Outbox(turn, this.#payloads?.wireStatus)
     this.#bodies = new TurnBodies({
       ...input,
       memo: this.#memo,
@@ -101,6 +108,7 @@ class TurnExecution {
       onLeave: () =>
         this.#bodies.abandon(new Error('The run goes no further: the result of this step no longer matters.')),
       said: this.#outbox.said,
+      encoder: this.#payloads,
     })
   }
 
@@ -129,6 +137,7 @@ class TurnExecution {
     await this.#applyInbox()
     if (this.#reports.staleMessage !== null) return ''
     if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
+    if (this.#unwritten !== null) return this.#refuse(this.#unwritten)
     const mismatch = this.#memo.findMismatch(this.#definition.id)
     if (mismatch !== null) return this.#refuse(mismatch)
     this.#outbox.setReplayMs(performance.now() - this.#startedAtMs)
@@ -142,10 +151,12 @@ class TurnExecution {
       this.#alarm.clear()
       const { end } = this.#handler
       if (this.#reports.staleMessage !== null) return ''
+      const unwritten = this.#unwritten
+      if (unwritten !== null && !this.#reports.isReporting) return this.#refuse(unwritten)
       // A report in flight comes first: at most one is unacknowledged, and its answer may be that the turn is void.
       if (end !== null && !this.#reports.isReporting) return this.#end(end)
       if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
-      if (end === null) {
+      if (end === null && unwritten === null) {
         this.#startReady()
         // Bodies that end within this macrotask share one report.
         if (this.#bodies.runningCount > 0 && this.#outbox.hasNews) await nextMacrotask()
@@ -245,22 +256,19 @@ class TurnExecution {
 
   /** The last report of a handler that has ended. */
   #end(end: HandlerEnd): string {
-    return this.#outbox.write('done', [{ text: this.#endOpText(end), settlesAtOnce: true }])
+    const text = endOpText(end, this.#definition.id, this.#payloads)
+    const unwritten = this.#unwritten
+    return unwritten === null ? this.#outbox.write('done', [{ text, settlesAtOnce: true }]) : this.#refuse(unwritten)
   }
 
-  #endOpText(end: HandlerEnd): string {
-    if ('cancelled' in end) return cancelledOpText()
-    if ('continueWith' in end) return continueOpText(end.continueWith)
-    if ('error' in end) return failOpText(withUndoFailures(toWireError(end.error), end.undoFailures))
-    try {
-      return finishOpText(toReturnText(end.value, `The return value of function "${this.#definition.id}"`))
-    } catch (refusal) {
-      return failOpText(toWireError(refusal))
-    }
+  /** Why a payload could not be written, when one could not. */
+  get #unwritten(): StepwellError | null {
+    return this.#payloads === null ? null : this.#payloads.failure
   }
 
   /** The last report of a handler that waits. `waiting` only when every branch waits for something that is recorded. */
   #settle(): string {
+    if (this.#unwritten !== null) return this.#refuse(this.#unwritten)
     const { canReport } = this.#reports
     this.#reports.stop()
     const ops = this.#outbox.take()
@@ -280,18 +288,3 @@ class TurnExecution {
 
 /** What a handler can be left waiting for as soon as it is recorded. */
 const WAITING_KINDS: ReadonlySet<Ask['wanted']['kind']> = new Set(['sleep', 'wait', 'receive', 'invoke'])
-
-/** Whoever reads why a run failed also reads what could not be taken back. */
-function withUndoFailures(error: WireError, failures: UndoFailure[]): WireError {
-  if (failures.length === 0) return error
-  const told = failures.map(({ key, error: why }) => `"${key}" (${toWireError(why).message})`).join(', ')
-  return { ...error, message: `${error.message} [could not be undone: ${told}]` }
-}
-
-/** The op of a sleep, a wait or a send. A sleep does not get longer while its op waits to be sent. */
-function askOp(key: string, ask: Ask): WrittenOp {
-  const write = () => askOpText(key, ask)
-  const { kind } = ask.wanted
-  const isDetached = ask.wanted.kind === 'invoke' && ask.wanted.isDetached
-  return { text: write(), settlesAtOnce: kind === 'send' || isDetached, ...(kind === 'sleep' && { rewrite: write }) }
-}
