@@ -163,7 +163,7 @@ export class Memo {
     return this.#undoable.pop() ?? null
   }
 
-  /** How long ago the first attempt of a step that is not the first began, in milliseconds: by the engine's clock and, from its last entry on, ours. */
+  /** How many milliseconds ago a step that has failed began: by the engine's clock, and ours since its last entry came. */
   sinceFirstAttemptMs({ firstStartedAtMs }: Slot): number {
     if (this.#arrival === null || firstStartedAtMs === null) return 0
     const { at, nowMs } = this.#arrival

@@ -11,7 +11,7 @@ import { toWireError } from './wire-error.ts'
 export interface StepContext {
   /** 1 for the first execution, 2 after the first failure. */
   readonly attempt: number
-  /** Fires when the result of this body no longer matters: another process has the run, or the handler has ended. */
+  /** Fires when the result of this body no longer matters: another process has the run, the handler has ended, time is up. */
   readonly signal: AbortSignal
   /** `run:generation:step`: the same for every attempt. Pass it to APIs that take an idempotency key. */
   readonly idempotencyKey: string
