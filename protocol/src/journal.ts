@@ -32,8 +32,8 @@ export interface EntryBody {
   step_completed: Asked & { data?: Json }
   /** The step's last attempt failed: the handler sees the error. */
   step_failed: Asked & { data: { error: WireError; attempt: number } }
-  /** An attempt failed and another follows, not before `dueAt`. The handler sees nothing. */
-  step_retrying: Asked & { data: { error: WireError; attempt: number; dueAt: string } }
+  /** An attempt failed and another follows, not before `dueAt`. The handler sees nothing. `durationMs`: of the body, if its op told. */
+  step_retrying: Asked & { data: { error: WireError; attempt: number; dueAt: string; durationMs?: number } }
   /** The back-off is over: the step may run again. */
   step_due: { key: string }
   sleep_started: Asked & { data: { until: string } }

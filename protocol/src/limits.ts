@@ -50,6 +50,8 @@ export const LIMITS = {
   /** Sleeps and time-outs: 366 days. */
   durationMs: 366 * 24 * 3_600_000,
   maxAttempts: 100,
+  /** By how much each delay between attempts may be longer than the one before. */
+  retryFactor: 10,
   /** How far a timestamp may be off, in either direction. */
   toleranceSeconds: 300,
   /** How long an event's own id is remembered. */

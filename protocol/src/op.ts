@@ -27,12 +27,14 @@ export interface StepOp extends Asked {
   undo?: true
 }
 
-/** Exponential with jitter: attempt n waits `minDelayMs * 2^(n-1)`, at most `maxDelayMs`, times 0.5 to 1. */
+/** Exponential with jitter: after attempt n, `minDelayMs * factor^(n-1)`, at most `maxDelayMs`, times 0.5 to 1. */
 export interface RetryPolicy {
   /** How many attempts in all. */
   maxAttempts: number
   minDelayMs: number
   maxDelayMs: number
+  /** 1 to 10; 2 when absent. 1 waits the same each time. */
+  factor?: number
   /** Wait this long instead, as the step asked. */
   afterMs?: number
 }

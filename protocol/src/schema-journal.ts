@@ -22,6 +22,7 @@ const retry = z.object({
   maxAttempts: z.int().min(1).max(LIMITS.maxAttempts),
   minDelayMs: durationMs,
   maxDelayMs: durationMs,
+  factor: z.number().min(1).max(LIMITS.retryFactor).exactOptional(),
   afterMs: durationMs.exactOptional(),
 })
 
@@ -101,7 +102,12 @@ export const entrySchema = z.discriminatedUnion('type', [
   z.object({ ...head, type: z.literal('run_started'), data: event }),
   z.object({ ...head, type: z.literal('step_completed'), ...asked, data: json.exactOptional() }),
   z.object({ ...head, type: z.literal('step_failed'), ...asked, data: z.object(failure) }),
-  z.object({ ...head, type: z.literal('step_retrying'), ...asked, data: z.object({ ...failure, dueAt: instant }) }),
+  z.object({
+    ...head,
+    type: z.literal('step_retrying'),
+    ...asked,
+    data: z.object({ ...failure, dueAt: instant, durationMs: durationMs.exactOptional() }),
+  }),
   z.object({ ...head, type: z.literal('step_due'), key }),
   z.object({ ...head, type: z.literal('sleep_started'), ...asked, data: z.object({ until: instant }) }),
   z.object({ ...head, type: z.literal('sleep_completed'), key }),

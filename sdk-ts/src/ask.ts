@@ -1,5 +1,7 @@
 /** What a handler asks for through `step.*`: one ask per call, answered once by an entry of the journal. */
-import type { Entry, Match, RetryPolicy, SETTLING_TYPES } from '@stepwell/protocol'
+import type { Entry, Match, SETTLING_TYPES } from '@stepwell/protocol'
+import type { BodyLimits } from './body-watch.ts'
+import type { RetryRules } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { StepContext } from './step-body.ts'
 
@@ -22,7 +24,9 @@ export type Wanted =
 export interface StepWanted {
   kind: 'step'
   body: StepBody
-  retries: RetryPolicy
+  retries: RetryRules
+  /** Absent for a body that may take as long as it takes. */
+  limits?: BodyLimits | undefined
   undo?: UndoBody | undefined
 }
 

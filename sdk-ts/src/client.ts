@@ -22,7 +22,9 @@ import type { EventMap, TypedNewEvent, UntypedEvents } from './event-types.ts'
 import type { DurableFunction } from './function.ts'
 import { toJsonText } from './json.ts'
 import type { SigningKey } from './keys.ts'
+import { type Middleware, toHooks } from './middleware.ts'
 import { toEventsText } from './new-events.ts'
+import type { Payloads } from './payloads.ts'
 
 /** How a client finds the engine. All of it may come from the environment, or from a local `stepwell dev`. */
 export interface ClientOptions {
@@ -34,6 +36,8 @@ export interface ClientOptions {
   signingKey?: SigningKey
   /** `app/environment`; otherwise STEPWELL_WORKSPACE, or `default/dev`. */
   workspace?: string
+  /** Its `encode` and `decode` rewrite what is sent and read here: give it what `serve` gets. The first is the outermost. */
+  middleware?: readonly Middleware[]
 }
 
 /** An event that the engine has accepted, and the runs that it started. */
@@ -65,11 +69,13 @@ const EARLY_ANSWER_PAUSE_MS = 200
 export class StepwellClient<Events extends EventMap = UntypedEvents> {
   readonly #api: EngineApi
   readonly #appUrl: string | undefined
+  readonly #payloads: Payloads | null
   readonly #newUuid = createUuid7({ now: Date.now, random: randomBytes })
 
   /** @throws TypeError when an option is malformed */
   constructor(options: ClientOptions = {}) {
-    const { appUrl, ...rest } = options
+    const { appUrl, middleware, ...rest } = options
+    this.#payloads = toHooks(middleware, 'the client')?.payloads ?? null
     this.#api = new EngineApi(rest)
     this.#appUrl = appUrl
   }
@@ -98,7 +104,9 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
       (sent?.runs ?? []).map(id => {
         const run = sent?.ended?.find(ended => ended.id === id)
         const isEnded = run !== undefined && isFinalState(run.state)
-        return isEnded ? run : this.waitForRun(id, { timeout: Math.max(0, untilMs - performance.now()) })
+        return isEnded
+          ? this.#decodeRun(run)
+          : this.waitForRun(id, { timeout: Math.max(0, untilMs - performance.now()) })
       }),
     )
   }
@@ -108,7 +116,7 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
       if (typeof event !== 'object' || event === null || ('id' in event && event.id !== undefined)) return event
       return { ...event, id: encodeId('evt', this.#newUuid()) }
     })
-    const body = `{"events":${toEventsText(withIds, 'client.send')}}`
+    const body = `{"events":${toEventsText(withIds, 'client.send', this.#payloads)}}`
     const answer = await this.#api.request<SendEventsAnswer>('POST', path, {
       body,
       retryDelaysMs: SEND_RETRY_DELAYS_MS,
@@ -152,7 +160,8 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
    */
   async signal(runId: string, name: string, data?: unknown, options: { id?: string } = {}): Promise<{ id: string }> {
     const { id = encodeId('sig', this.#newUuid()) } = options
-    const dataText = toJsonText(data, 'The data of client.signal')
+    const plain = toJsonText(data, 'The data of client.signal')
+    const dataText = this.#payloads?.encodeText(plain ?? '{}', { kind: 'signal', name }) ?? plain
     const head = JSON.stringify({ name, id }).slice(0, -1)
     const body = `${head}${dataText === undefined ? '' : `,"data":${dataText}`}}`
     const path = `/v1/runs/${encodeURIComponent(runId)}/signals`
@@ -175,15 +184,16 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
    * A run as it is now.
    * @throws StepwellError `run_not_found`
    */
-  getRun(id: string): Promise<RunView> {
-    return this.#api.request('GET', `/v1/runs/${encodeURIComponent(id)}`, { retryDelaysMs: READ_RETRY_DELAYS_MS })
+  async getRun(id: string): Promise<RunView> {
+    const path = `/v1/runs/${encodeURIComponent(id)}`
+    return this.#decodeRun(await this.#api.request<RunView>('GET', path, { retryDelaysMs: READ_RETRY_DELAYS_MS }))
   }
 
   /**
    * Runs, newest first, a page at a time: pass `next` as `cursor` for the next one.
    * @param filter `tag`: a name and its value; all that are given must hold
    */
-  listRuns(
+  async listRuns(
     filter: {
       state?: RunState
       function?: string
@@ -197,7 +207,8 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
       if (value !== undefined) query.set(name, Array.isArray(value) ? value.join(':') : String(value))
     }
     const path = query.size === 0 ? '/v1/runs' : `/v1/runs?${query}`
-    return this.#api.request('GET', path, { retryDelaysMs: READ_RETRY_DELAYS_MS })
+    const list = await this.#api.request<RunList>('GET', path, { retryDelaysMs: READ_RETRY_DELAYS_MS })
+    return { ...list, runs: list.runs.map(run => this.#decodeRun(run)) }
   }
 
   /**
@@ -211,7 +222,7 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
     do {
       const query: string = after === null ? '' : `?after=${after}`
       const page: JournalView = await this.#api.request('GET', path + query, { retryDelaysMs: READ_RETRY_DELAYS_MS })
-      for (const entry of page.entries) entries.push(entry)
+      for (const entry of page.entries) entries.push(this.#payloads?.decodeEntry(entry) ?? entry)
       // A page that does not get further would be asked for without end.
       after = page.next !== null && page.next > (after ?? -1) ? page.next : null
     } while (after !== null)
@@ -234,9 +245,13 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
         retryDelaysMs: SEND_RETRY_DELAYS_MS,
       })
       const nowMs = performance.now()
-      if (isFinalState(run.state) || nowMs >= untilMs) return run
+      if (isFinalState(run.state) || nowMs >= untilMs) return this.#decodeRun(run)
       if (nowMs - askedAtMs < waitMs) await sleep(Math.min(EARLY_ANSWER_PAUSE_MS, untilMs - nowMs))
     }
+  }
+
+  #decodeRun(run: RunView): RunView {
+    return this.#payloads === null ? run : this.#payloads.decodeRun(run)
   }
 }
 

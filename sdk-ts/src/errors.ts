@@ -37,6 +37,14 @@ export class StepwellError extends Error {
 }
 
 /**
+ * One execution of a step took longer than its `timeout` (`step_timed_out`), or was silent for longer than its `heartbeat`
+ * (`step_heartbeat_lost`). It is the reason of the body's signal, and what `if` of retries gets.
+ */
+export class TimeoutError extends StepwellError {
+  override readonly name = 'TimeoutError'
+}
+
+/**
  * What `step.run` throws in the handler when the step has failed for good. Name, message, stack, cause and code are
  * those of the error that the last attempt threw.
  */

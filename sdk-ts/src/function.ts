@@ -1,9 +1,9 @@
 /** What a durable function is: an id, a trigger, a policy and a handler, as plain data. */
-import { type Duration, type FunctionDescription, LIMITS, type RetryPolicy } from '@stepwell/protocol'
+import { type Duration, type FunctionDescription, LIMITS } from '@stepwell/protocol'
 import type { EventMap, EventName, InvokedEvent, SchemaEvent, TypedEvent, UntypedEvents } from './event-types.ts'
 import { isName } from './names.ts'
 import { toFollowers, toPolicies } from './policies.ts'
-import { type Retries, toRetryPolicy } from './retries.ts'
+import { type Retries, type RetryRules, toRetryRules } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { Step } from './step.ts'
 
@@ -81,7 +81,7 @@ export interface DurableFunction<Output = unknown> {
   readonly onMissing: 'wait' | 'latest'
   /** Null for one that only other functions start. */
   readonly trigger: { readonly event: string; readonly schema: StandardSchema | undefined } | null
-  readonly retries: RetryPolicy
+  readonly retries: RetryRules
   /** As the engine is told. */
   readonly policies: Omit<FunctionDescription, 'id' | 'triggers'>
   /** The functions that follow its failure or its cancellation. */
@@ -148,15 +148,15 @@ export function createFunction(
   if (typeof handler !== 'function') {
     throw new TypeError(`Function "${id}" has no handler. Add handler: async ({ event, step }) => { … }.`)
   }
-  const policy = toRetryPolicy(retries, `function "${id}"`)
+  const rules = toRetryRules(retries, `function "${id}"`)
   return {
     id,
     version,
     onMissing,
     trigger: trigger == null ? null : { event: trigger.event, schema: trigger.schema },
-    retries: policy,
+    retries: rules,
     policies: toPolicies(id, options),
-    followers: toFollowers(id, policy, options),
+    followers: toFollowers(id, rules, options),
     handler,
   }
 }

@@ -10,7 +10,7 @@ export type {
   SyncAnswer,
 } from '@stepwell/protocol'
 export { type ClientOptions, type SentEvent, StepwellClient } from './client.ts'
-export { NonRetriableError, RetryAfterError, StepError, StepwellError } from './errors.ts'
+export { NonRetriableError, RetryAfterError, StepError, StepwellError, TimeoutError } from './errors.ts'
 export type { EventMap, TypedEvent, TypedNewEvent, UntypedEvents } from './event-types.ts'
 export {
   createFunction,
@@ -22,7 +22,8 @@ export {
 } from './function.ts'
 export type { Jsonified } from './jsonified.ts'
 export type { SigningKey } from './keys.ts'
-export type { Retries } from './retries.ts'
+export type { BodyInfo, Middleware, Payload, TurnInfo } from './middleware.ts'
+export type { Retries, RetryOptions } from './retries.ts'
 export { type Endpoint, type ServeOptions, serve } from './serve.ts'
 export type { StandardSchema } from './standard-schema.ts'
 export type { InvokeOptions, OutputOf, RunOptions, Signal, Step, WaitOptions } from './step.ts'

@@ -28,10 +28,12 @@ export function toJsonText(value: unknown, what: string): string | undefined {
 
 /**
  * As `toJsonText`, for a value that ends up as one recorded output: at most `LIMITS.stepOutputBytes`.
+ * @param encode gives the text that is recorded; without it, it is the value's own
  * @throws StepwellError `value_not_json` or `step_output_too_large`
  */
-export function toOutputText(value: unknown, what: string): string | undefined {
-  const text = toJsonText(value, what)
+export function toOutputText(value: unknown, what: string, encode?: EncodeText): string | undefined {
+  const plain = toJsonText(value, what)
+  const text = plain === undefined || encode === undefined ? plain : encode(plain)
   if (text === undefined || fits(text, LIMITS.stepOutputBytes)) return text
   const message =
     `${what} is ${Buffer.byteLength(text)} bytes of JSON; at most ${LIMITS.stepOutputBytes} are recorded. ` +
@@ -43,9 +45,11 @@ export function toOutputText(value: unknown, what: string): string | undefined {
  * As `toOutputText`, for what a handler returns. Handlers end in `return Promise.all(steps)`: steps that gave nothing
  * become null here, as JSON has it, instead of failing a run that has done its work.
  */
-export function toReturnText(value: unknown, what: string): string | undefined {
-  return toOutputText(Array.isArray(value) ? Array.from(value, item => item ?? null) : value, what)
+export function toReturnText(value: unknown, what: string, encode?: EncodeText): string | undefined {
+  return toOutputText(Array.isArray(value) ? Array.from(value, item => item ?? null) : value, what, encode)
 }
+
+type EncodeText = ((text: string) => string) | undefined
 
 /** Whether a text has at most `maxBytes` of UTF-8; counts only where the cheap bound leaves a doubt. */
 export function fits(text: string, maxBytes: number): boolean {

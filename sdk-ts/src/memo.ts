@@ -38,6 +38,7 @@ export class Memo {
   isCancelled = false
   /** The earliest `dueAtMs` among open slots, Infinity when there is none. */
   nextDueAtMs = Number.POSITIVE_INFINITY
+  #arrival: Arrival | null = null
   readonly #onValidated: () => void
   readonly #slots = new Map<string, Slot>()
   readonly #uses = new Map<string, number>()
@@ -84,6 +85,7 @@ export class Memo {
   apply(entry: Entry, arrival: Arrival): boolean {
     this.seen = entry.seq
     this.at = entry.at
+    this.#arrival = arrival
     if (entry.type === 'run_started') return false
     if (entry.type === 'cancel_requested') {
       this.isCancelled = true
@@ -95,6 +97,7 @@ export class Memo {
     switch (entry.type) {
       case 'step_retrying':
         slot.failedAttempts += 1
+        slot.firstStartedAtMs ??= Date.parse(entry.at) - (entry.data.durationMs ?? 0)
         slot.isTaken = false
         this.#open(slot, dueAtMs(entry.data.dueAt, arrival))
         return false
@@ -181,6 +184,13 @@ export class Memo {
   /** The step that completed last and is not undone; null when there is none. */
   takeUndoable(): Undoable | null {
     return this.#undoable.pop() ?? null
+  }
+
+  /** How many milliseconds ago a step that has failed began: by the engine's clock, and ours since its last entry came. */
+  sinceFirstAttemptMs({ firstStartedAtMs }: Slot): number {
+    if (this.#arrival === null || firstStartedAtMs === null) return 0
+    const { at, nowMs } = this.#arrival
+    return Date.parse(at) - firstStartedAtMs + performance.now() - nowMs
   }
 
   /** Whether the handler has asked for the key of an entry, or the entry is not about an op of the handler. */

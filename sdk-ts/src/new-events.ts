@@ -4,6 +4,7 @@ import { StepwellError } from './errors.ts'
 import { toInstantText } from './instants.ts'
 import { fits, toJsonText } from './json.ts'
 import { isName } from './names.ts'
+import type { Encoder } from './payloads.ts'
 
 /** Room for what stands around the events in a body. */
 const ENVELOPE_BYTES = 4_096
@@ -11,9 +12,10 @@ const ENVELOPE_BYTES = 4_096
 /**
  * The JSON text of an array of one or more events.
  * @param where names the sender in errors: `step "notify"`
+ * @param encoder writes the data; without one, it goes as it is
  * @throws StepwellError `body_invalid`, `value_not_json`, `event_too_large`, `too_many_events`, `body_too_large`
  */
-export function toEventsText(events: unknown, where: string): string {
+export function toEventsText(events: unknown, where: string, encoder: Encoder | null = null): string {
   const list: unknown[] = Array.isArray(events) ? events : [events]
   if (list.length > LIMITS.eventsPerCall) {
     throw new StepwellError(
@@ -21,7 +23,9 @@ export function toEventsText(events: unknown, where: string): string {
       `${where} sends ${list.length} events; at most ${LIMITS.eventsPerCall} go at once.`,
     )
   }
-  const texts = list.map((event, at) => toEventText(event, list.length === 1 ? where : `${where}, events[${at}]`))
+  const texts = list.map((event, at) =>
+    toEventText(event, list.length === 1 ? where : `${where}, events[${at}]`, encoder),
+  )
   const text = `[${texts.join(',')}]`
   if (!fits(text, LIMITS.bodyBytes - ENVELOPE_BYTES)) {
     const message = `${where} sends more than ${LIMITS.bodyBytes} bytes at once. Send the events in several calls.`
@@ -30,7 +34,7 @@ export function toEventsText(events: unknown, where: string): string {
   return text
 }
 
-function toEventText(event: unknown, where: string): string {
+function toEventText(event: unknown, where: string, encoder: Encoder | null): string {
   if (typeof event !== 'object' || event === null) {
     throw new StepwellError(
       'body_invalid',
@@ -50,7 +54,8 @@ function toEventText(event: unknown, where: string): string {
     const message = `${where}: the ts of event "${name}" is no instant. Use ISO 8601 with a zone (2026-01-31T12:00:00Z).`
     throw new StepwellError('body_invalid', message)
   }
-  const dataText = toJsonText(data, `The data of event "${name}" (${where})`)
+  const plain = toJsonText(data, `The data of event "${name}" (${where})`)
+  const dataText = encoder === null ? plain : encoder.encodeText(plain ?? '{}', { kind: 'event', name })
   if (dataText !== undefined && !fits(dataText, LIMITS.eventBytes)) {
     const message = `The data of event "${name}" (${where}) has more than ${LIMITS.eventBytes} bytes. Store it elsewhere and send a reference.`
     throw new StepwellError('event_too_large', message)

@@ -5,8 +5,16 @@
 import type { RetryPolicy, WireError } from '@stepwell/protocol'
 import type { Ask } from './ask.ts'
 
-/** How one execution of a body ended. */
-export type StepEnd = { outputText: string | undefined } | { error: WireError; isFinal: boolean; afterMs?: number }
+/** How one execution of a body ended. `liveText` is what the handler gets, where that is not what is recorded. */
+export type StepEnd = { outputText: string | undefined; liveText?: string } | StepFailure
+
+/** `thrown` is what the error of the wire was made of. */
+export interface StepFailure {
+  error: WireError
+  thrown: unknown
+  isFinal: boolean
+  afterMs?: number
+}
 
 /** How long things took, in milliseconds. */
 export interface StepTimes {
@@ -82,7 +90,7 @@ export function failOpText(error: WireError): string {
   return `{"op":"fail","error":${JSON.stringify(error)}}`
 }
 
-function failureText(end: Extract<StepEnd, { error: WireError }>, retries: RetryPolicy): string {
+function failureText(end: StepFailure, retries: RetryPolicy): string {
   const error = `,"error":${JSON.stringify(end.error)}`
   if (end.isFinal) return error
   const retry = end.afterMs === undefined ? retries : { ...retries, afterMs: end.afterMs }

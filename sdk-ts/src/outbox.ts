@@ -1,5 +1,5 @@
 /** The ops of a turn that the engine has not acknowledged, and the reports that carry them. */
-import { LIMITS, type ReportState, type Turn, type WireError } from '@stepwell/protocol'
+import { type Json, LIMITS, type ReportState, type Turn, type WireError } from '@stepwell/protocol'
 import { fits } from './json.ts'
 import { Said } from './said.ts'
 
@@ -23,8 +23,9 @@ export class Outbox {
   /** What the handler says of its run; what is new of it goes with the next report. */
   readonly said: Said
 
-  constructor(turn: Turn) {
-    this.said = new Said(turn)
+  /** @param wireStatus as for `Said` */
+  constructor(turn: Turn, wireStatus?: Json) {
+    this.said = new Said(turn, wireStatus)
     this.#head =
       `{"kind":"report","run":${JSON.stringify(turn.run.id)},"generation":${turn.run.generation},` +
       `"turn":${turn.turn},"epoch":${JSON.stringify(turn.epoch)},"n":`

@@ -1,8 +1,9 @@
 /** What a function says about all of its runs, in the form of the wire. */
-import { type Duration, LIMITS, parseDuration, type RetryPolicy, type WireError } from '@stepwell/protocol'
+import { type Duration, LIMITS, parseDuration, type WireError } from '@stepwell/protocol'
 import { StepwellError } from './errors.ts'
 import type { AnyPolicies, DurableFunction } from './function.ts'
 import { isName } from './names.ts'
+import type { RetryRules } from './retries.ts'
 import { fromWireError } from './wire-error.ts'
 
 /** Ids of the functions that follow an end. */
@@ -29,7 +30,7 @@ export function toPolicies(id: string, options: AnyPolicies): DurableFunction['p
 }
 
 /** The functions that follow a failure or a cancellation: they are served beside their own. */
-export function toFollowers(id: string, retries: RetryPolicy, options: AnyPolicies): DurableFunction[] {
+export function toFollowers(id: string, retries: RetryRules, options: AnyPolicies): DurableFunction[] {
   const followers: DurableFunction[] = []
   for (const [name, suffix] of Object.entries(FOLLOWERS)) {
     const follow = options[name as keyof typeof FOLLOWERS]

@@ -1,24 +1,30 @@
 /** What a handler says of its run: status and tags. Said again with the same value, nothing is sent. */
-import type { Tags, Turn } from '@stepwell/protocol'
+import type { Json, Tags, Turn } from '@stepwell/protocol'
+import type { StatusTexts } from './step-said.ts'
 
 export class Said {
   #status: string | null
+  /** What the engine gets of it. The same status may be written in many ways. */
+  #wireStatus: string | null
   #tags: Tags
   #tagsText: string
   /** As they are recorded, or on the way. Undefined: not known. */
   #sentStatus: string | null | undefined
   #sentTags: string | undefined
 
-  constructor({ status, tags }: Turn) {
+  /** @param wireStatus the turn's status as the engine has it, where that is not what the handler said */
+  constructor({ status, tags }: Turn, wireStatus: Json | undefined = status) {
     this.#status = status === undefined ? null : JSON.stringify(status)
+    this.#wireStatus = wireStatus === undefined ? null : JSON.stringify(wireStatus)
     this.#tags = tags ?? {}
     this.#sentStatus = this.#status
     this.#tagsText = textOf(this.#tags)
     this.#sentTags = this.#tagsText
   }
 
-  setStatus(text: string | null): void {
+  setStatus({ text, wireText }: StatusTexts): void {
     this.#status = text
+    this.#wireStatus = wireText
   }
 
   /** Adds tags; null takes one away. */
@@ -43,7 +49,7 @@ export class Said {
   /** What is new, as members of a report. */
   take(): string {
     if (!this.isNew) return ''
-    const status = this.#status === this.#sentStatus ? '' : `,"status":${this.#status ?? 'null'}`
+    const status = this.#status === this.#sentStatus ? '' : `,"status":${this.#wireStatus ?? 'null'}`
     const tags = this.#tagsText === this.#sentTags ? '' : `,"tags":${this.#tagsText}`
     this.#sentStatus = this.#status
     this.#sentTags = this.#tagsText

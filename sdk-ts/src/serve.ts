@@ -7,6 +7,7 @@ import type { DurableFunction } from './function.ts'
 import { HttpClient } from './http-client.ts'
 import { type EndpointAnswer, type EndpointRequest, problemAnswer } from './http-message.ts'
 import { Keys, type SigningKey } from './keys.ts'
+import { type Middleware, toHooks } from './middleware.ts'
 import { fromNode, toNode } from './node-adapter.ts'
 import { Patience } from './patience.ts'
 import { RejectionGuard } from './rejection-guard.ts'
@@ -16,6 +17,7 @@ import { Scopes } from './scopes.ts'
 import { Served } from './served.ts'
 import { BodyPlaces } from './step-body.ts'
 import { executeTurn } from './turn.ts'
+import { executeThrough } from './turn-hooks.ts'
 import { UnreachableUrls } from './unreachable-urls.ts'
 
 /** How an endpoint is set up. */
@@ -27,6 +29,8 @@ export interface ServeOptions {
   signingKey?: SigningKey
   /** How many step bodies run at a time in this process; 100 by default. */
   concurrency?: number
+  /** Stands around turns and bodies, and rewrites payloads. The first is the outermost. */
+  middleware?: readonly Middleware[]
 }
 
 /** What `serve` gives: a handler for hono, node:http, express and everything that takes a fetch handler. */
@@ -70,10 +74,11 @@ export function serve(functions: readonly DurableFunction[], options: ServeOptio
 }
 
 function createParts(functions: readonly DurableFunction[], options: ServeOptions): EndpointParts {
-  const { signingKey, concurrency = DEFAULT_CONCURRENCY } = options
+  const { signingKey, concurrency = DEFAULT_CONCURRENCY, middleware } = options
   if (!Number.isInteger(concurrency) || concurrency < 1) {
     throw new TypeError(`The concurrency of serve is ${concurrency}; use a whole number from 1.`)
   }
+  const hooks = toHooks(middleware, 'serve')
   const client = new HttpClient()
   const streams = new ReportStreams()
   const places = new BodyPlaces(concurrency)
@@ -103,7 +108,8 @@ function createParts(functions: readonly DurableFunction[], options: ServeOption
       const deliver = (text: string) => reporterFor(reporter, turn, secrets).report(text)
       guard.enter()
       try {
-        return await executeTurn({ turn, definition, deliver, places, scopes, patience })
+        const input = { turn, definition, deliver, places, scopes, patience }
+        return await (hooks === null ? executeTurn(input) : executeThrough(hooks, input))
       } finally {
         guard.leave()
       }

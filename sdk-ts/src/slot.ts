@@ -11,6 +11,8 @@ export interface Slot {
   /** When the open sleep or back-off should be over, in milliseconds of this process's monotonic clock. */
   dueAtMs: number | null
   failedAttempts: number
+  /** When its first attempt began, in Unix milliseconds of the engine's clock; null before that one has failed. */
+  firstStartedAtMs: number | null
   ask: Ask | null
   isPending: boolean
   /** The turn has taken it up: its body is queued or runs, or its op is on the way. */
@@ -30,6 +32,7 @@ export function newSlot(key: string): Slot {
     isOpen: false,
     dueAtMs: null,
     failedAttempts: 0,
+    firstStartedAtMs: null,
     ask: null,
     isPending: false,
     isTaken: false,

@@ -1,29 +1,44 @@
 /** Reads what `step.*` was called with: each gives one ask, or says what is wrong with the call. */
-import { type Duration, LIMITS, type Match, parseDuration, type RetryPolicy } from '@stepwell/protocol'
+import { type Duration, LIMITS, type Match, parseDuration } from '@stepwell/protocol'
 import type { StepBody, UndoBody, Wanted } from './ask.ts'
+import type { BodyLimits } from './body-watch.ts'
 import { StepwellError } from './errors.ts'
 import { toInstantText } from './instants.ts'
 import { toJsonText } from './json.ts'
 import { isName } from './names.ts'
-import { toRetryPolicy } from './retries.ts'
+import { type Encoder, INVOKED } from './payloads.ts'
+import { type RetryRules, toRetryRules } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { InvokeOptions, RunOptions, WaitOptions } from './step.ts'
 
 /** `step.run`. */
-export function readRun(id: string, body: unknown, options: RunOptions | undefined, retries: RetryPolicy): Wanted {
+export function readRun(id: string, body: unknown, options: RunOptions | undefined, retries: RetryRules): Wanted {
   if (typeof body !== 'function') {
     throw new TypeError(`Step "${id}" has no body. Pass a function: step.run("${id}", () => …).`)
   }
-  const { retries: own, undo } = options ?? {}
+  const { retries: own, undo, timeout, heartbeat } = options ?? {}
   if (undo !== undefined && typeof undo !== 'function') {
     throw new TypeError(`The undo of step "${id}" is no function. Pass one: { undo: output => … }.`)
   }
   return {
     kind: 'step',
     body: body as StepBody,
-    retries: own === undefined ? retries : toRetryPolicy(own, `step "${id}"`),
+    retries: own === undefined ? retries : toRetryRules(own, `step "${id}"`),
     undo: undo as UndoBody | undefined,
+    limits: timeout === undefined && heartbeat === undefined ? undefined : readLimits(id, timeout, heartbeat),
   }
+}
+
+function readLimits(id: string, timeout: Duration | undefined, heartbeat: Duration | undefined): BodyLimits {
+  return { timeoutMs: readLimit(id, 'timeout', timeout), heartbeatMs: readLimit(id, 'heartbeat', heartbeat) }
+}
+
+function readLimit(id: string, name: string, limit: Duration | undefined): number | undefined {
+  if (limit === undefined) return undefined
+  const ms = readDuration(limit, `The ${name} of step "${id}"`)
+  if (ms > 0) return ms
+  const message = `The ${name} of step "${id}" is 0: no body would ever be in time. Give it longer, or leave it out.`
+  throw new StepwellError('duration_invalid', message)
 }
 
 /** A duration of a step, in milliseconds. @param where names the step */
@@ -98,7 +113,7 @@ export function readReceive(id: string, signal: string, options: { timeout?: Dur
 }
 
 /** `step.invoke`. */
-export function readInvoke(id: string, options: InvokeOptions): Wanted {
+export function readInvoke(id: string, options: InvokeOptions, encoder: Encoder | null): Wanted {
   const wanted: unknown = options?.function
   const name = typeof wanted === 'object' && wanted !== null && 'id' in wanted ? wanted.id : wanted
   if (typeof name !== 'string' || name === '') {
@@ -107,10 +122,11 @@ export function readInvoke(id: string, options: InvokeOptions): Wanted {
     )
   }
   const { data, timeout, onCancel = 'cancel', detached = false } = options
+  const dataText = toJsonText(data, `The data of step.invoke "${id}"`)
   return {
     kind: 'invoke',
     function: name,
-    dataText: toJsonText(data, `The data of step.invoke "${id}"`),
+    dataText: encoder === null ? dataText : encoder.encodeText(dataText ?? '{}', INVOKED),
     timeoutMs: timeout === undefined ? undefined : readDuration(timeout, `step.invoke "${id}"`),
     onCancel,
     isDetached: detached,

@@ -1,7 +1,9 @@
 /** Runs the body of a step once: what it is given, how many run at a time, and what its end becomes on the wire. */
+import { type BodyLimits, BodyWatch } from './body-watch.ts'
 import { NonRetriableError, nestedStep, RetryAfterError, type StepwellError } from './errors.ts'
 import { toOutputText } from './json.ts'
 import type { StepEnd } from './op-text.ts'
+import type { TurnPayloads } from './payloads.ts'
 import type { Scopes } from './scopes.ts'
 import { toWireError } from './wire-error.ts'
 
@@ -9,10 +11,12 @@ import { toWireError } from './wire-error.ts'
 export interface StepContext {
   /** 1 for the first execution, 2 after the first failure. */
   readonly attempt: number
-  /** Fires when the result of this body no longer matters: another process has the run, or the handler has ended. */
+  /** Fires when the result of this body no longer matters: another process has the run, the handler has ended, time is up. */
   readonly signal: AbortSignal
   /** `run:generation:step`: the same for every attempt. Pass it to APIs that take an idempotency key. */
   readonly idempotencyKey: string
+  /** Says that the body is alive: for a step with a `heartbeat`. May be taken out of the context. */
+  readonly heartbeat: () => void
 }
 
 /** One execution of one body. */
@@ -23,9 +27,12 @@ export class BodyExecution implements StepContext {
   #controller: AbortController | null = null
   #abortReason: Error | null = null
   #misuse: StepwellError | null = null
+  readonly #limits: BodyLimits | undefined
+  #watch: BodyWatch | null = null
 
-  constructor(step: { key: string; attempt: number; idempotencyKey: string }) {
+  constructor(step: { key: string; attempt: number; idempotencyKey: string; limits?: BodyLimits | undefined }) {
     this.#key = step.key
+    this.#limits = step.limits
     this.attempt = step.attempt
     this.idempotencyKey = step.idempotencyKey
   }
@@ -37,6 +44,11 @@ export class BodyExecution implements StepContext {
       if (this.#abortReason !== null) this.#controller.abort(this.#abortReason)
     }
     return this.#controller.signal
+  }
+
+  /** Made when it is looked at, like the signal. */
+  get heartbeat(): () => void {
+    return () => this.#watch?.hear()
   }
 
   /** Fires the signal. */
@@ -52,19 +64,41 @@ export class BodyExecution implements StepContext {
   }
 
   /** Runs the body to its end. Never rejects. */
-  async run(body: (context: StepContext) => unknown, scopes: Scopes): Promise<StepEnd> {
+  async run(body: (context: StepContext) => unknown, scopes: Scopes, payloads: TurnPayloads | null): Promise<StepEnd> {
     let value: unknown
     try {
-      value = await scopes.runBody(this, body)
+      const limits = this.#limits
+      value = await (limits === undefined ? scopes.runBody(this, body) : this.#runWatched(limits, body, scopes))
     } catch (error) {
-      if (this.#misuse === null) return { error: toWireError(error), ...wishOf(error) }
+      if (this.#misuse === null) return { error: toWireError(error), thrown: error, ...wishOf(error) }
     }
     try {
       if (this.#misuse !== null) throw this.#misuse
-      return { outputText: toOutputText(value, `The output of step ${JSON.stringify(this.#key)}`) }
+      return payloads === null ? { outputText: toOutputText(value, this.#what) } : this.#encode(value, payloads)
     } catch (refusal) {
       // The same body would be refused again.
-      return { error: toWireError(refusal), isFinal: true }
+      return { error: toWireError(refusal), thrown: refusal, isFinal: true }
+    }
+  }
+
+  get #what(): string {
+    return `The output of step ${JSON.stringify(this.#key)}`
+  }
+
+  #encode(value: unknown, payloads: TurnPayloads): StepEnd {
+    const payload = { kind: 'output', name: this.#key } as const
+    const outputText = toOutputText(value, this.#what, text => payloads.encodeText(text, payload))
+    return outputText === undefined ? { outputText } : { outputText, liveText: payloads.readBack(outputText, payload) }
+  }
+
+  /** As the body ends, or at its limit. */
+  async #runWatched(limits: BodyLimits, body: (context: StepContext) => unknown, scopes: Scopes): Promise<unknown> {
+    const watch = new BodyWatch({ key: this.#key, limits, onOverdue: error => this.abort(error) })
+    this.#watch = watch
+    try {
+      return await Promise.race([scopes.runBody(this, body), watch.overdue])
+    } finally {
+      watch.stop()
     }
   }
 }

@@ -45,7 +45,7 @@ export async function mapItems(step: Step, id: string, items: readonly unknown[]
   return results
 }
 
-/** The context, and which item this is. The signal is made when it is asked for. */
+/** The context, and which item this is. What costs something is made when it is asked for. */
 function withIndex(context: StepContext, index: number): StepContext & { readonly index: number } {
   const { attempt, idempotencyKey } = context
   return {
@@ -54,6 +54,9 @@ function withIndex(context: StepContext, index: number): StepContext & { readonl
     index,
     get signal() {
       return context.signal
+    },
+    get heartbeat() {
+      return context.heartbeat
     },
   }
 }

@@ -3,15 +3,24 @@ import { LIMITS, type Tags } from '@stepwell/protocol'
 import { StepwellError } from './errors.ts'
 import { fits, toJsonText } from './json.ts'
 import { isName } from './names.ts'
+import { type Encoder, STATUS } from './payloads.ts'
+
+/** A status as JSON text, null for none: what it is, and what the engine gets. */
+export interface StatusTexts {
+  text: string | null
+  wireText: string | null
+}
 
 /**
- * The JSON text of a status; null for none.
+ * Reads a status.
+ * @param encoder writes it; without one, it goes as it is
  * @throws StepwellError `value_not_json` or `status_too_large`
  */
-export function readStatus(status: unknown): string | null {
+export function readStatus(status: unknown, encoder: Encoder | null): StatusTexts {
   const text = toJsonText(status, 'The status of the run') ?? null
-  if (text === null || text === 'null') return null
-  if (fits(text, LIMITS.statusBytes)) return text
+  if (text === null || text === 'null') return { text: null, wireText: null }
+  const wireText = encoder === null ? text : encoder.encodeText(text, STATUS)
+  if (fits(wireText, LIMITS.statusBytes)) return { text, wireText }
   const message = `The status of the run has more than ${LIMITS.statusBytes} bytes. Say where the run is in a few words or numbers, and record the rest in a step.`
   throw new StepwellError('status_too_large', message)
 }

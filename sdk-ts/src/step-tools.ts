@@ -1,9 +1,11 @@
 /** The `step` of one turn. Each call checks its arguments and makes one ask under the next key of its id. */
-import { checkStepId, type RetryPolicy } from '@stepwell/protocol'
+import { checkStepId } from '@stepwell/protocol'
 import type { Wanted } from './ask.ts'
 import { StepwellError } from './errors.ts'
 import { toJsonText } from './json.ts'
 import { toEventsText } from './new-events.ts'
+import { CONTINUED, type Encoder } from './payloads.ts'
+import type { RetryRules } from './retries.ts'
 import type { RunRandom } from './run-random.ts'
 import type { Said } from './said.ts'
 import type { StandardSchema } from './standard-schema.ts'
@@ -16,8 +18,8 @@ import { readStatus, readTags } from './step-said.ts'
 export interface StepParts {
   /** Takes a checked ask; it may throw a StepwellError (`duplicate_step`, `nested_step`). */
   ask: (id: string, wanted: Wanted) => Promise<unknown>
-  /** The policy of the function, for steps that have none. */
-  retries: RetryPolicy
+  /** The rules of the function, for steps that have none. */
+  retries: RetryRules
   /** Throws when it is called inside a step body, where nothing of this is replayed. */
   refuseInBody: (what: string) => void
   /** The run's clock, ISO 8601. */
@@ -26,13 +28,15 @@ export interface StepParts {
   said: Said
   /** Something new was said. */
   onSaid: () => void
+  /** Writes what leaves the app; null when it goes as it is. */
+  encoder: Encoder | null
   /** Ends the generation; `inputText` is JSON. */
   continueAsNew: (inputText: string | undefined) => void
 }
 
 /** The steps of one turn. */
 export function createStep(parts: StepParts): Step {
-  const { ask, retries, refuseInBody, random, said } = parts
+  const { ask, retries, refuseInBody, random, said, encoder } = parts
 
   /** A refused call rejects instead of throwing, so that `Promise.all` and `.catch` see it like any other failure. */
   function askFor(id: string, read: () => Wanted): Promise<never> {
@@ -62,8 +66,9 @@ export function createStep(parts: StepParts): Step {
     waitForEvent: (id: string, options: WaitOptions & { schema?: StandardSchema }) =>
       askFor(id, () => readWait(id, options)),
     waitForSignal: (id, name, options) => askFor(id, () => readReceive(id, name, options)),
-    sendEvent: (id, events) => askFor(id, () => ({ kind: 'send', eventsText: toEventsText(events, `step "${id}"`) })),
-    invoke: (id: string, options: InvokeOptions) => askFor(id, () => readInvoke(id, options)),
+    sendEvent: (id, events) =>
+      askFor(id, () => ({ kind: 'send', eventsText: toEventsText(events, `step "${id}"`, encoder) })),
+    invoke: (id: string, options: InvokeOptions) => askFor(id, () => readInvoke(id, options, encoder)),
     map: (id: string, items: readonly unknown[], ...rest: unknown[]) => mapItems(step, id, items, rest) as never,
     poll: (id, body, options) => poll(step, id, body, options),
     now() {
@@ -80,7 +85,7 @@ export function createStep(parts: StepParts): Step {
     },
     setStatus(status) {
       refuseInBody('step.setStatus')
-      said.setStatus(readStatus(status))
+      said.setStatus(readStatus(status, encoder))
       parts.onSaid()
     },
     setTags(tags) {
@@ -90,7 +95,8 @@ export function createStep(parts: StepParts): Step {
     },
     continueAsNew(input) {
       refuseInBody('step.continueAsNew')
-      parts.continueAsNew(toJsonText(input, 'The input of step.continueAsNew'))
+      const text = toJsonText(input, 'The input of step.continueAsNew')
+      parts.continueAsNew(encoder === null ? text : encoder.encodeText(text ?? '{}', CONTINUED))
       // Nothing after it is reached.
       return new Promise(() => {})
     },

@@ -12,6 +12,14 @@ export interface RunOptions<Output = never> {
   /** Instead of those of the function. */
   retries?: Retries
   /**
+   * How long one execution of the body may take. Then its signal fires and the attempt fails with a TimeoutError
+   * (`step_timed_out`), retried like any other failure. A body that ignores the signal goes on beside the next attempt, and
+   * what it gives is not recorded.
+   */
+  timeout?: Duration
+  /** The same when the body has not called `context.heartbeat()` for this long (`step_heartbeat_lost`). */
+  heartbeat?: Duration
+  /**
    * Takes the effect back: called with the step's output when the run fails or is cancelled after the step has completed.
    * The undos of a run are steps themselves (`undo:` and the key), run one by one, the last completed step first. One that
    * fails for good is named in the error of a failed run, and the others still run. A step that has failed, or whose body was
@@ -121,7 +129,7 @@ export interface Step<Events extends EventMap = UntypedEvents> {
     id: string,
     items: readonly Item[],
     body: (item: Item, context: StepContext & { readonly index: number }) => T,
-    options?: { concurrency?: number; retries?: Retries },
+    options?: { concurrency?: number } & Pick<RunOptions, 'retries' | 'timeout' | 'heartbeat'>,
   ): Promise<Jsonified<Awaited<T>>[]>
   map<Item, Child extends DurableFunction | string>(
     id: string,

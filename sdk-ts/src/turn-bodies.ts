@@ -1,14 +1,23 @@
 /** The bodies of one turn: queued, running, and what happens when one ends. */
 import type { Turn } from '@stepwell/protocol'
-import { stepOpText } from './op-text.ts'
+import type { StepBody } from './ask.ts'
+import type { Memo } from './memo.ts'
+import type { Hooks } from './middleware.ts'
+import { type StepFailure, stepOpText } from './op-text.ts'
 import type { Outbox } from './outbox.ts'
+import type { TurnPayloads } from './payloads.ts'
+import { isLastAttempt, type RetryRules } from './retries.ts'
 import type { Scopes } from './scopes.ts'
 import type { Slot } from './slot.ts'
 import { BodyExecution, type BodyPlaces } from './step-body.ts'
+import { toWireError } from './wire-error.ts'
 
 /** Starts the bodies of a turn as places in the process become free, and puts their ops into the outbox. */
 export class TurnBodies {
   readonly #turn: Turn
+  readonly #memo: Memo
+  readonly #payloads: TurnPayloads | null
+  readonly #wrapBody: Hooks['step']
   readonly #outbox: Outbox
   readonly #places: BodyPlaces
   readonly #scopes: Scopes
@@ -25,6 +34,9 @@ export class TurnBodies {
   /** @param input `onChange` is called when a body has ended or may start; `mayStart` says whether bodies that wait still may start */
   constructor(input: {
     turn: Turn
+    memo: Memo
+    payloads?: TurnPayloads | null
+    wrapBody?: Hooks['step']
     outbox: Outbox
     places: BodyPlaces
     scopes: Scopes
@@ -32,6 +44,9 @@ export class TurnBodies {
     mayStart: () => boolean
   }) {
     this.#turn = input.turn
+    this.#memo = input.memo
+    this.#payloads = input.payloads ?? null
+    this.#wrapBody = input.wrapBody ?? null
     this.#outbox = input.outbox
     this.#places = input.places
     this.#scopes = input.scopes
@@ -95,24 +110,51 @@ export class TurnBodies {
   async #execute(slot: Slot): Promise<void> {
     const { ask } = slot
     if (ask?.wanted.kind !== 'step') throw new Error(`Slot ${slot.key} is no step.`)
-    const { body, retries, undo } = ask.wanted
+    const { body, retries, undo, limits } = ask.wanted
     const attempt = slot.failedAttempts + 1
     const { id, generation } = this.#turn.run
-    const execution = new BodyExecution({ key: slot.key, attempt, idempotencyKey: `${id}:${generation}:${slot.key}` })
+    const idempotencyKey = `${id}:${generation}:${slot.key}`
+    const execution = new BodyExecution({ key: slot.key, attempt, idempotencyKey, limits })
     this.#executing.add(execution)
     this.hasStarted = true
     const startedAtMs = performance.now()
-    const end = await execution.run(body, this.#scopes)
+    const toRun = this.#wrapBody === null ? body : this.#wrap(this.#wrapBody, body, { key: slot.key, attempt })
+    let end = await execution.run(toRun, this.#scopes, this.#payloads)
     const endedAtMs = performance.now()
     this.#executing.delete(execution)
     this.#places.release()
-    if (slot.isAbandoned) return this.#onChange()
-    if ('outputText' in end) slot.sentText = end.outputText
+    // The turn is about to be refused: what could not be written is not told.
+    const isUnwritten = this.#payloads !== null && this.#payloads.failure !== null
+    if (slot.isAbandoned || isUnwritten) return this.#onChange()
     const times = { startedMs: startedAtMs - this.#turnStartedAtMs, durationMs: endedAtMs - startedAtMs }
+    if ('outputText' in end) slot.sentText = end.liveText ?? end.outputText
+    else if (!end.isFinal) end = this.#decideRetry(slot, end, { attempt, retries, durationMs: times.durationMs })
+    const { saw } = ask
     this.#outbox.add({
-      text: stepOpText(slot.key, { saw: ask.saw, attempt, end, retries, times, hasUndo: undo !== undefined }),
+      text: stepOpText(slot.key, { saw, attempt, end, retries: retries.policy, times, hasUndo: undo !== undefined }),
       settlesAtOnce: true,
     })
     this.#onChange()
+  }
+
+  #wrap(wrapBody: NonNullable<Hooks['step']>, body: StepBody, execution: { key: string; attempt: number }): StepBody {
+    const { run, function: functionId } = this.#turn
+    return context => wrapBody({ ...execution, function: functionId, run }, () => body(context))
+  }
+
+  /** What the app makes of a failure that the policy of the wire would follow with another attempt. */
+  #decideRetry(
+    slot: Slot,
+    failure: StepFailure,
+    of: { attempt: number; retries: RetryRules; durationMs: number },
+  ): StepFailure {
+    const { attempt, retries, durationMs } = of
+    const elapsedMs = () => (attempt === 1 ? durationMs : this.#memo.sinceFirstAttemptMs(slot))
+    try {
+      const { thrown, afterMs } = failure
+      return { ...failure, isFinal: isLastAttempt(retries, { thrown, attempt, afterMs, elapsedMs }) }
+    } catch (thrown) {
+      return { error: toWireError(thrown), thrown, isFinal: true }
+    }
   }
 }

@@ -14,6 +14,7 @@ import type { HandlerEnd, UndoFailure } from './handler-end.ts'
 import { nextMacrotask } from './macrotask.ts'
 import type { Memo } from './memo.ts'
 import type { Patience } from './patience.ts'
+import type { Encoder } from './payloads.ts'
 import { QuietWindow } from './quiet-window.ts'
 import { RunRandom } from './run-random.ts'
 import type { Said } from './said.ts'
@@ -36,6 +37,7 @@ export class TurnHandler {
   readonly #wake: () => void
   readonly #onLeave: () => void
   readonly #said: Said
+  readonly #encoder: Encoder | null
   readonly #budgetEndsAtMs: number
   readonly #patience: Patience
   /** Open while it may still be on its way to something that is no step. */
@@ -67,6 +69,7 @@ export class TurnHandler {
     /** The handler has been left: bodies that run for it may stop. */
     onLeave: () => void
     said: Said
+    encoder: Encoder | null
   }) {
     this.#turn = input.turn
     this.#definition = input.definition
@@ -79,6 +82,7 @@ export class TurnHandler {
     this.#wake = input.wake
     this.#onLeave = input.onLeave
     this.#said = input.said
+    this.#encoder = input.encoder
   }
 
   /** It neither waits for a step nor has ended, and the budget is used up. */
@@ -158,6 +162,7 @@ export class TurnHandler {
       at: () => this.#memo.at,
       random: new RunRandom({ id, generation }),
       said: this.#said,
+      encoder: this.#encoder,
       onSaid: this.#wake,
       continueAsNew: text => this.#continueAsNew(text),
     })

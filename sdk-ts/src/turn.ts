@@ -15,19 +15,20 @@ import type { Arrival } from './entry-values.ts'
 import { StepwellError } from './errors.ts'
 import type { DurableFunction } from './function.ts'
 import type { HandlerEnd } from './handler-end.ts'
-import { toReturnText } from './json.ts'
 import { nextMacrotask } from './macrotask.ts'
 import { Memo } from './memo.ts'
-import { askOpText, cancelledOpText, continueOpText, failOpText, finishOpText } from './op-text.ts'
-import { Outbox, type WrittenOp } from './outbox.ts'
+import type { Hooks } from './middleware.ts'
+import { Outbox } from './outbox.ts'
 import type { Patience } from './patience.ts'
+import type { TurnPayloads } from './payloads.ts'
 import type { ReportAnswer } from './reporter.ts'
 import type { Scopes } from './scopes.ts'
 import type { BodyPlaces } from './step-body.ts'
 import { TurnBodies } from './turn-bodies.ts'
 import { TurnHandler } from './turn-handler.ts'
+import { askOp, endOpText, mayWaitWith } from './turn-ops.ts'
 import { TurnReports } from './turn-reports.ts'
-import { toWireError, withUndoFailures } from './wire-error.ts'
+import { toWireError } from './wire-error.ts'
 
 /** What a turn is executed with. */
 export interface TurnInput {
@@ -38,6 +39,9 @@ export interface TurnInput {
   places: BodyPlaces
   scopes: Scopes
   patience: Patience
+  /** With middleware: around bodies, and for what leaves the app. What came in is decoded by now. */
+  wrapBody?: Hooks['step']
+  payloads?: TurnPayloads | null
 }
 
 /** How a turn ended: with its last report, or with nothing to say because another process has the run. */
@@ -63,6 +67,7 @@ class TurnExecution {
   readonly #alarm = new Alarm()
   readonly #memo = new Memo(() => this.#alarm.wake())
   readonly #scopes: Scopes
+  readonly #payloads: TurnPayloads | null
   readonly #outbox: Outbox
   readonly #handler: TurnHandler
   readonly #bodies: TurnBodies
@@ -84,8 +89,16 @@ class TurnExecution {
     this.#inbox = [...turn.journal]
     this.#arrival = { nowMs: this.#startedAtMs, at: turn.journal.at(-1)?.at ?? '' }
     this.#budgetEndsAtMs = this.#startedAtMs + turn.budgetMs
-    this.#outbox = new Outbox(turn)
-    this.#bodies = new TurnBodies({ ...input, outbox: this.#outbox, onChange: wake, mayStart: () => this.#mayStart })
+    this.#payloads = input.payloads ?? null
+    if (this.#payloads !== null) this.#payloads.onFailure = wake
+    this.#outbox = new Outbox(turn, this.#payloads?.wireStatus)
+    this.#bodies = new TurnBodies({
+      ...input,
+      memo: this.#memo,
+      outbox: this.#outbox,
+      onChange: wake,
+      mayStart: () => this.#mayStart,
+    })
     const onAnswer = (entries: Entry[]) => this.#receive(entries)
     this.#reports = new TurnReports({ outbox: this.#outbox, deliver: input.deliver, onAnswer })
     this.#handler = new TurnHandler({
@@ -101,6 +114,7 @@ class TurnExecution {
       onLeave: () =>
         this.#bodies.abandon(new Error('The run goes no further: the result of this step no longer matters.')),
       said: this.#outbox.said,
+      encoder: this.#payloads,
     })
   }
 
@@ -129,6 +143,7 @@ class TurnExecution {
     await this.#applyInbox()
     if (this.#reports.staleMessage !== null) return ''
     if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
+    if (this.#unwritten !== null) return this.#refuse(this.#unwritten)
     const mismatch = this.#memo.findMismatch(this.#definition.id)
     if (mismatch !== null) return this.#refuse(mismatch)
     this.#outbox.setReplayMs(performance.now() - this.#startedAtMs)
@@ -142,10 +157,12 @@ class TurnExecution {
       this.#alarm.clear()
       const { end } = this.#handler
       if (this.#reports.staleMessage !== null) return ''
+      const unwritten = this.#unwritten
+      if (unwritten !== null && !this.#reports.isReporting) return this.#refuse(unwritten)
       // A report in flight comes first: at most one is unacknowledged, and its answer may be that the turn is void.
       if (end !== null && !this.#reports.isReporting) return this.#end(end)
       if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
-      if (end === null) {
+      if (end === null && unwritten === null) {
         this.#startReady()
         // Bodies that end within this macrotask share one report.
         if (this.#bodies.runningCount > 0 && this.#outbox.hasNews) await nextMacrotask()
@@ -255,31 +272,23 @@ class TurnExecution {
 
   /** The last report of a handler that has ended. */
   #end(end: HandlerEnd): string {
-    return this.#outbox.write('done', [{ text: this.#endOpText(end), settlesAtOnce: true }])
+    const text = endOpText(end, this.#definition.id, this.#payloads)
+    const unwritten = this.#unwritten
+    return unwritten === null ? this.#outbox.write('done', [{ text, settlesAtOnce: true }]) : this.#refuse(unwritten)
   }
 
-  #endOpText(end: HandlerEnd): string {
-    if ('cancelled' in end) return cancelledOpText()
-    if ('continueWith' in end) return continueOpText(end.continueWith, end.unread)
-    if ('error' in end) return failOpText(withUndoFailures(toWireError(end.error), end.undoFailures))
-    try {
-      return finishOpText(toReturnText(end.value, `The return value of function "${this.#definition.id}"`))
-    } catch (refusal) {
-      return failOpText(toWireError(refusal))
-    }
+  /** Why a payload could not be written, when one could not. */
+  get #unwritten(): StepwellError | null {
+    return this.#payloads === null ? null : this.#payloads.failure
   }
 
   /** The last report of a handler that waits. `waiting` only when every branch waits for something that is recorded. */
   #settle(): string {
+    if (this.#unwritten !== null) return this.#refuse(this.#unwritten)
     const { canReport } = this.#reports
     this.#reports.stop()
     const ops = this.#outbox.take()
-    const unrecorded = [...this.#memo.pending].filter(slot => !slot.isOpen)
-    const isWaiting =
-      canReport &&
-      unrecorded.length === ops.length &&
-      ops.every(op => !op.settlesAtOnce) &&
-      unrecorded.every(slot => slot.ask !== null && WAITING_KINDS.has(slot.ask.wanted.kind))
+    const isWaiting = canReport && mayWaitWith(ops, this.#memo.pending)
     this.#handler.isGivenUp = isWaiting
     return this.#outbox.write(isWaiting ? 'waiting' : 'continue', ops)
   }
@@ -287,15 +296,4 @@ class TurnExecution {
   #refuse(error: StepwellError): string {
     return this.#outbox.write('refused', [], toWireError(error))
   }
-}
-
-/** What a handler can be left waiting for as soon as it is recorded. */
-const WAITING_KINDS: ReadonlySet<Ask['wanted']['kind']> = new Set(['sleep', 'wait', 'receive', 'invoke'])
-
-/** The op of a sleep, a wait or a send. A sleep does not get longer while its op waits to be sent. */
-function askOp(key: string, ask: Ask): WrittenOp {
-  const write = () => askOpText(key, ask)
-  const { kind } = ask.wanted
-  const isDetached = ask.wanted.kind === 'invoke' && ask.wanted.isDetached
-  return { text: write(), settlesAtOnce: kind === 'send' || isDetached, ...(kind === 'sleep' && { rewrite: write }) }
 }

@@ -173,8 +173,10 @@ function recordStep(run: EngineRun, op: Extract<Op, { op: 'step' }>): void {
   if (error === undefined) {
     append(run, { type: 'step_completed', key, saw, ...('output' in op && { data: op.output }) } as Body)
   } else if (retry !== undefined && attempt < retry.maxAttempts) {
-    const atMs = run.nowMs + (retry.afterMs ?? Math.min(retry.maxDelayMs, retry.minDelayMs * 2 ** (attempt - 1)))
-    append(run, { type: 'step_retrying', key, saw, data: { error, attempt, dueAt: new Date(atMs).toISOString() } })
+    const { minDelayMs, maxDelayMs, factor = 2 } = retry
+    const atMs = run.nowMs + (retry.afterMs ?? Math.min(maxDelayMs, minDelayMs * factor ** (attempt - 1)))
+    const data = { error, attempt, dueAt: new Date(atMs).toISOString(), durationMs: op.durationMs ?? 0 }
+    append(run, { type: 'step_retrying', key, saw, data })
     run.due.push({ atMs, entry: { type: 'step_due', key } })
   } else {
     append(run, { type: 'step_failed', key, saw, data: { error, attempt } })

@@ -127,7 +127,9 @@ function recordStep(snapshot: Snapshot, op: StepOp, earlierAttempts: number, dic
   if (delayMs === null)
     return [{ ...record('step_failed', op, true, JSON.stringify({ error: op.error, attempt })), ...times }]
   const dueAtMs = snapshot.nowMs + delayMs
-  const data = JSON.stringify({ error: op.error, attempt, dueAt: new Date(dueAtMs).toISOString() })
+  // members that are undefined are not written
+  const dueAt = new Date(dueAtMs).toISOString()
+  const data = JSON.stringify({ error: op.error, attempt, dueAt, durationMs: op.durationMs })
   return [
     { ...record('step_retrying', op, false, data), ...times },
     { kind: 'open_wait', wait: 'retry', key: op.key, dueAtMs },
