@@ -62,6 +62,7 @@ export const ERROR_CODES = [
   'value_not_json',
   'event_data_invalid',
   'step_output_too_large',
+  'tx_tables_missing',
   'child_timed_out',
   'poll_timed_out',
   'status_too_large',

@@ -19,15 +19,20 @@ export interface StepContext {
 export class BodyExecution implements StepContext {
   readonly attempt: number
   readonly idempotencyKey: string
-  readonly #key: string
+  readonly run: { readonly id: string; readonly generation: number }
+  readonly key: string
+  /** The handler has been left: the engine will not hear how this ends. */
+  isAbandoned = false
   #controller: AbortController | null = null
   #abortReason: Error | null = null
-  #misuse: StepwellError | null = null
+  /** Why what the body gives cannot be recorded. The same body would be refused again. */
+  #refusal: unknown = null
 
-  constructor(step: { key: string; attempt: number; idempotencyKey: string }) {
-    this.#key = step.key
+  constructor(step: { key: string; attempt: number; run: { id: string; generation: number } }) {
+    this.key = step.key
     this.attempt = step.attempt
-    this.idempotencyKey = step.idempotencyKey
+    this.run = step.run
+    this.idempotencyKey = `${step.run.id}:${step.run.generation}:${step.key}`
   }
 
   /** Made when it is first looked at: most bodies never do, and a controller costs more than the rest of a short step. */
@@ -47,25 +52,44 @@ export class BodyExecution implements StepContext {
 
   /** The body has asked for a step: an error for it now, and for the whole body when it ends. */
   refuseNested(inner: string): StepwellError {
-    this.#misuse ??= nestedStep(inner, this.#key)
-    return this.#misuse
+    const misuse = nestedStep(inner, this.key)
+    this.#refusal ??= misuse
+    return misuse
+  }
+
+  /**
+   * The text that is recorded of what the body gave.
+   * @throws StepwellError `value_not_json`, `step_output_too_large`, `nested_step`: then the step fails, whatever comes after
+   */
+  outputTextOf(value: unknown): string | undefined {
+    try {
+      if (this.#refusal !== null) throw this.#refusal
+      return toOutputText(value, `The output of step ${JSON.stringify(this.key)}`)
+    } catch (refusal) {
+      this.#refusal = refusal
+      throw refusal
+    }
   }
 
   /** Runs the body to its end. Never rejects. */
-  async run(body: (context: StepContext) => unknown, scopes: Scopes): Promise<StepEnd> {
-    let value: unknown
+  async execute(body: (execution: BodyExecution) => unknown, scopes: Scopes): Promise<StepEnd> {
     try {
-      value = await scopes.runBody(this, body)
+      const value = await scopes.runBody(this, body)
+      return { outputText: value instanceof RecordedText ? value.text : this.outputTextOf(value) }
     } catch (error) {
-      if (this.#misuse === null) return { error: toWireError(error), ...wishOf(error) }
+      if (this.#refusal !== null) return { error: toWireError(this.#refusal), isFinal: true }
+      return { error: toWireError(error), ...wishOf(error) }
     }
-    try {
-      if (this.#misuse !== null) throw this.#misuse
-      return { outputText: toOutputText(value, `The output of step ${JSON.stringify(this.#key)}`) }
-    } catch (refusal) {
-      // The same body would be refused again.
-      return { error: toWireError(refusal), isFinal: true }
-    }
+  }
+}
+
+/** What a body of ours gives whose output is JSON text already, because it is recorded elsewhere as well. */
+export class RecordedText {
+  /** Undefined: the body gave nothing. */
+  readonly text: string | undefined
+
+  constructor(text: string | undefined) {
+    this.text = text
   }
 }
 

@@ -17,7 +17,7 @@ import { QuietWindow } from './quiet-window.ts'
 import { RunRandom } from './run-random.ts'
 import type { Said } from './said.ts'
 import { HandlerScope, type Scopes } from './scopes.ts'
-import type { StepContext } from './step-body.ts'
+import type { BodyExecution } from './step-body.ts'
 import { createStep } from './step-tools.ts'
 
 /** How a handler ended. */
@@ -251,7 +251,7 @@ export class TurnHandler {
     // Asked for anew each time: a step of an abandoned branch may have completed meanwhile.
     for (let next = this.#memo.takeUndoable(); next !== null; next = this.#memo.takeUndoable()) {
       const { key, wanted, output } = next
-      const body = (context: StepContext) => wanted.undo?.(output as never, context)
+      const body = (execution: BodyExecution) => wanted.undo?.(output as never, execution)
       try {
         await this.#memo.ask(UNDO_PREFIX + key, { kind: 'step', body, retries: wanted.retries })
       } catch (error) {

@@ -1,0 +1,3 @@
+/** `@stepwell/sdk/postgres`: what apps with a Postgres of their own use besides `step.tx`. */
+export type { SqlClient, TransactionAdapter, TxOf, TxQuery } from './sql-client.ts'
+export { ensureStepwellTables, forgetStepResults, stepwellTablesSql, type TablesOptions } from './stepwell-tables.ts'
