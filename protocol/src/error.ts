@@ -65,6 +65,7 @@ export const ERROR_CODES = [
   'step_output_too_large',
   'step_timed_out',
   'step_heartbeat_lost',
+  'tx_tables_missing',
   'child_timed_out',
   'poll_timed_out',
   'middleware_failed',

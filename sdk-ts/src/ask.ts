@@ -3,10 +3,10 @@ import type { Entry, Match, SETTLING_TYPES } from '@stepwell/protocol'
 import type { BodyLimits } from './body-watch.ts'
 import type { RetryRules } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
-import type { StepContext } from './step-body.ts'
+import type { BodyExecution } from './step-body.ts'
 
-/** The body of a step: the function that `step.run` was given. */
-export type StepBody = (context: StepContext) => unknown
+/** The body of a step: the function that `step.run` was given, which knows its execution as a `StepContext`; or one of ours. */
+export type StepBody = (execution: BodyExecution) => unknown
 
 /** What is asked, by kind. A key belongs to one kind for the whole life of a run. */
 export type Wanted =
@@ -31,7 +31,7 @@ export interface StepWanted {
 }
 
 /** What takes the effect of a step back: it gets the step's recorded output. */
-export type UndoBody = (output: never, context: StepContext) => unknown
+export type UndoBody = (output: never, execution: BodyExecution) => unknown
 
 /** Another function, to be started as a child. `dataText` is JSON, as it was at the time of the call. */
 export interface InvokeWanted {

@@ -1,6 +1,6 @@
 /** Knows which code is asking, also after an await: the handler of a turn, or the body of a step. */
 import { AsyncLocalStorage } from 'node:async_hooks'
-import { BodyExecution, type StepContext } from './step-body.ts'
+import { BodyExecution } from './step-body.ts'
 
 /** Code of a handler, outside of step bodies. */
 export class HandlerScope {
@@ -18,7 +18,7 @@ export class Scopes {
   }
 
   /** Calls a body, so that steps inside it are known as nested. */
-  runBody(execution: BodyExecution, body: (context: StepContext) => unknown): unknown {
+  runBody(execution: BodyExecution, body: (execution: BodyExecution) => unknown): unknown {
     return this.#storage.run(execution, body, execution)
   }
 

@@ -23,18 +23,31 @@ export interface StepContext {
 export class BodyExecution implements StepContext {
   readonly attempt: number
   readonly idempotencyKey: string
-  readonly #key: string
+  readonly run: { readonly id: string; readonly generation: number }
+  readonly key: string
+  /** The handler has been left: the engine will not hear how this ends. */
+  isAbandoned = false
   #controller: AbortController | null = null
   #abortReason: Error | null = null
-  #misuse: StepwellError | null = null
+  /** Why what the body gives cannot be recorded. The same body would be refused again. */
+  #refusal: unknown = null
   readonly #limits: BodyLimits | undefined
+  readonly #payloads: TurnPayloads | null
   #watch: BodyWatch | null = null
 
-  constructor(step: { key: string; attempt: number; idempotencyKey: string; limits?: BodyLimits | undefined }) {
-    this.#key = step.key
+  constructor(step: {
+    key: string
+    attempt: number
+    run: { id: string; generation: number }
+    limits?: BodyLimits | undefined
+    payloads?: TurnPayloads | null
+  }) {
+    this.key = step.key
     this.#limits = step.limits
+    this.#payloads = step.payloads ?? null
     this.attempt = step.attempt
-    this.idempotencyKey = step.idempotencyKey
+    this.run = step.run
+    this.idempotencyKey = `${step.run.id}:${step.run.generation}:${step.key}`
   }
 
   /** Made when it is first looked at: most bodies never do, and a controller costs more than the rest of a short step. */
@@ -59,47 +72,66 @@ export class BodyExecution implements StepContext {
 
   /** The body has asked for a step: an error for it now, and for the whole body when it ends. */
   refuseNested(inner: string): StepwellError {
-    this.#misuse ??= nestedStep(inner, this.#key)
-    return this.#misuse
+    const misuse = nestedStep(inner, this.key)
+    this.#refusal ??= misuse
+    return misuse
+  }
+
+  /**
+   * The text that is recorded of what the body gave.
+   * @throws StepwellError `value_not_json`, `step_output_too_large`, `nested_step`: then the step fails, whatever comes after
+   */
+  outputTextOf(value: unknown): string | undefined {
+    try {
+      if (this.#refusal !== null) throw this.#refusal
+      const payloads = this.#payloads
+      const encode = payloads === null ? undefined : (text: string) => payloads.encodeText(text, this.#payload)
+      return toOutputText(value, `The output of step ${JSON.stringify(this.key)}`, encode)
+    } catch (refusal) {
+      this.#refusal = refusal
+      throw refusal
+    }
   }
 
   /** Runs the body to its end. Never rejects. */
-  async run(body: (context: StepContext) => unknown, scopes: Scopes, payloads: TurnPayloads | null): Promise<StepEnd> {
-    let value: unknown
+  async execute(body: (execution: BodyExecution) => unknown, scopes: Scopes): Promise<StepEnd> {
     try {
       const limits = this.#limits
-      value = await (limits === undefined ? scopes.runBody(this, body) : this.#runWatched(limits, body, scopes))
+      const value = await (limits === undefined ? scopes.runBody(this, body) : this.#runWatched(limits, body, scopes))
+      const outputText = value instanceof RecordedText ? value.text : this.outputTextOf(value)
+      const payloads = this.#payloads
+      if (payloads === null || outputText === undefined) return { outputText }
+      return { outputText, liveText: payloads.readBack(outputText, this.#payload) }
     } catch (error) {
-      if (this.#misuse === null) return { error: toWireError(error), thrown: error, ...wishOf(error) }
-    }
-    try {
-      if (this.#misuse !== null) throw this.#misuse
-      return payloads === null ? { outputText: toOutputText(value, this.#what) } : this.#encode(value, payloads)
-    } catch (refusal) {
-      // The same body would be refused again.
-      return { error: toWireError(refusal), thrown: refusal, isFinal: true }
+      const refusal = this.#refusal
+      if (refusal !== null) return { error: toWireError(refusal), thrown: refusal, isFinal: true }
+      return { error: toWireError(error), thrown: error, ...wishOf(error) }
     }
   }
 
-  get #what(): string {
-    return `The output of step ${JSON.stringify(this.#key)}`
-  }
-
-  #encode(value: unknown, payloads: TurnPayloads): StepEnd {
-    const payload = { kind: 'output', name: this.#key } as const
-    const outputText = toOutputText(value, this.#what, text => payloads.encodeText(text, payload))
-    return outputText === undefined ? { outputText } : { outputText, liveText: payloads.readBack(outputText, payload) }
+  get #payload() {
+    return { kind: 'output', name: this.key } as const
   }
 
   /** As the body ends, or at its limit. */
-  async #runWatched(limits: BodyLimits, body: (context: StepContext) => unknown, scopes: Scopes): Promise<unknown> {
-    const watch = new BodyWatch({ key: this.#key, limits, onOverdue: error => this.abort(error) })
+  async #runWatched(limits: BodyLimits, body: (execution: BodyExecution) => unknown, scopes: Scopes): Promise<unknown> {
+    const watch = new BodyWatch({ key: this.key, limits, onOverdue: error => this.abort(error) })
     this.#watch = watch
     try {
       return await Promise.race([scopes.runBody(this, body), watch.overdue])
     } finally {
       watch.stop()
     }
+  }
+}
+
+/** What a body of ours gives whose output is JSON text already, because it is recorded elsewhere as well. */
+export class RecordedText {
+  /** Undefined: the body gave nothing. */
+  readonly text: string | undefined
+
+  constructor(text: string | undefined) {
+    this.text = text
   }
 }
 

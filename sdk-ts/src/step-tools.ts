@@ -9,10 +9,11 @@ import type { RetryRules } from './retries.ts'
 import type { RunRandom } from './run-random.ts'
 import type { Said } from './said.ts'
 import type { StandardSchema } from './standard-schema.ts'
-import type { InvokeOptions, RunOptions, Step, WaitOptions } from './step.ts'
+import type { InvokeOptions, RunOptions, Step, TxOptions, WaitOptions } from './step.ts'
 import { readDuration, readInstant, readInvoke, readReceive, readRun, readWait } from './step-asks.ts'
 import { mapItems, poll } from './step-loops.ts'
 import { readStatus, readTags } from './step-said.ts'
+import { readTx } from './step-tx.ts'
 
 /** What the steps of a turn are made of. */
 export interface StepParts {
@@ -57,6 +58,8 @@ export function createStep(parts: StepParts): Step {
 
   const step: Step = {
     run: (id: string, body: unknown, options?: RunOptions) => askFor(id, () => readRun(id, body, options, retries)),
+    tx: (id: string, client: unknown, body: unknown, options?: TxOptions) =>
+      askFor(id, () => readTx(id, { client, body, options, retries })),
     sleep: (id, duration) =>
       askFor(id, () => {
         const ms = readDuration(duration, `step.sleep "${id}"`)

@@ -4,6 +4,7 @@ import type { EventMap, EventName, SchemaEvent, TypedEvent, TypedNewEvent, Untyp
 import type { DurableFunction } from './function.ts'
 import type { Jsonified } from './jsonified.ts'
 import type { Retries } from './retries.ts'
+import type { SqlClient, TxOf } from './sql-client.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { StepContext } from './step-body.ts'
 
@@ -26,6 +27,16 @@ export interface RunOptions<Output = never> {
    * cut off, is not undone.
    */
   undo?: (output: Output, context: StepContext) => unknown
+}
+
+/** How a step in a transaction is run. */
+export interface TxOptions<Output = never, Tx = never> {
+  /** Instead of those of the function. */
+  retries?: Retries
+  /** As `undo` of `step.run`; in a transaction of its own, whose effect is there once as well. */
+  undo?: (output: Output, tx: Tx, context: StepContext) => unknown
+  /** Where the table `step_results` is; `stepwell` by default. */
+  schema?: string
 }
 
 /** Which event a wait is for. */
@@ -77,6 +88,26 @@ export interface Step<Events extends EventMap = UntypedEvents> {
     id: string,
     body: (context: StepContext) => T,
     options?: RunOptions<Jsonified<Awaited<NoInfer<T>>>>,
+  ): Promise<Jsonified<Awaited<T>>>
+  /**
+   * Runs the body inside one transaction of the app's own Postgres, and records what it returns in the same transaction: what
+   * it changes there is there once, also when the process dies between the commit and the report. A later attempt gets the
+   * result of the one that has committed, and the body does not run again. A body that fails leaves nothing behind.
+   * `@stepwell/sdk/postgres` has what creates the table (`ensureStepwellTables`); docs/postgres.md says what is promised.
+   * @param client of postgres.js, of node-postgres (a Pool, or a Client that nothing else uses meanwhile), or an adapter
+   * @param body gets the transaction: the tagged template of postgres.js, the connection of node-postgres, or the adapter's
+   * @throws StepError when the last attempt has failed; its code is `tx_tables_missing` where the table is not there
+   * @example
+   * const id = await step.tx('charge', sql, async tx => {
+   *   const [row] = await tx`insert into charges (order_id) values (${event.data.orderId}) returning id`
+   *   return row.id
+   * })
+   */
+  tx<Client extends SqlClient, T>(
+    id: string,
+    client: Client,
+    body: (tx: TxOf<Client>, context: StepContext) => T,
+    options?: TxOptions<Jsonified<Awaited<NoInfer<T>>>, TxOf<Client>>,
   ): Promise<Jsonified<Awaited<T>>>
   /** Lets the run rest; no process and no connection is held meanwhile. */
   sleep(id: string, duration: Duration): Promise<void>

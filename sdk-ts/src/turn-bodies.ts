@@ -82,7 +82,10 @@ export class TurnBodies {
   /** The handler has been left: what runs for it is told so, and what waits is forgotten. */
   abandon(reason: Error): void {
     this.#queue = []
-    for (const execution of this.#executing) execution.abort(reason)
+    for (const execution of this.#executing) {
+      execution.isAbandoned = true
+      execution.abort(reason)
+    }
   }
 
   /** Gives back the places that were handed to this turn and that it may not use. */
@@ -112,14 +115,18 @@ export class TurnBodies {
     if (ask?.wanted.kind !== 'step') throw new Error(`Slot ${slot.key} is no step.`)
     const { body, retries, undo, limits } = ask.wanted
     const attempt = slot.failedAttempts + 1
-    const { id, generation } = this.#turn.run
-    const idempotencyKey = `${id}:${generation}:${slot.key}`
-    const execution = new BodyExecution({ key: slot.key, attempt, idempotencyKey, limits })
+    const execution = new BodyExecution({
+      key: slot.key,
+      attempt,
+      run: this.#turn.run,
+      limits,
+      payloads: this.#payloads,
+    })
     this.#executing.add(execution)
     this.hasStarted = true
     const startedAtMs = performance.now()
     const toRun = this.#wrapBody === null ? body : this.#wrap(this.#wrapBody, body, { key: slot.key, attempt })
-    let end = await execution.run(toRun, this.#scopes, this.#payloads)
+    let end = await execution.execute(toRun, this.#scopes)
     const endedAtMs = performance.now()
     this.#executing.delete(execution)
     this.#places.release()

@@ -19,7 +19,7 @@ import { QuietWindow } from './quiet-window.ts'
 import { RunRandom } from './run-random.ts'
 import type { Said } from './said.ts'
 import { HandlerScope, type Scopes } from './scopes.ts'
-import type { StepContext } from './step-body.ts'
+import type { BodyExecution } from './step-body.ts'
 import { createStep } from './step-tools.ts'
 
 /** On replay a handler has this long to ask for what it asked for when the next entry was recorded. */
@@ -259,7 +259,7 @@ export class TurnHandler {
     if (next === null) return
     this.#isUndoing = true
     const { key, wanted, output } = next
-    const body = (context: StepContext) => wanted.undo?.(output as never, context)
+    const body = (execution: BodyExecution) => wanted.undo?.(output as never, execution)
     const undone = this.#memo.ask(UNDO_PREFIX + key, { kind: 'step', body, retries: wanted.retries })
     void undone
       .catch(error => void this.#undoFailures.push({ key, error }))

@@ -10,7 +10,7 @@
  */
 import type { Entry, Turn } from '@stepwell/protocol'
 import { Alarm } from './alarm.ts'
-import type { Ask, Wanted } from './ask.ts'
+import type { Wanted } from './ask.ts'
 import type { Arrival } from './entry-values.ts'
 import { StepwellError } from './errors.ts'
 import type { DurableFunction } from './function.ts'
