@@ -17,8 +17,8 @@ import type { DurableFunction } from './function.ts'
 import { toReturnText } from './json.ts'
 import { nextMacrotask } from './macrotask.ts'
 import { Memo } from './memo.ts'
-import { askOpText, cancelledOpText, continueOpText, failOpText, finishOpText } from './op-text.ts'
-import { Outbox, type WrittenOp } from './outbox.ts'
+import { cancelledOpText, continueOpText, failOpText, finishOpText } from './op-text.ts'
+import { Outbox } from './outbox.ts'
 import type { Patience } from './patience.ts'
 import type { ReportAnswer } from './reporter.ts'
 import type { Scopes } from './scopes.ts'
@@ -137,7 +137,10 @@ class TurnExecution {
       const { end } = this.#handler
       if (this.#reports.staleMessage !== null) return ''
       // A report in flight comes first: at most one is unacknowledged, and its answer may be that the turn is void.
-      if (end !== null && !this.#reports.isReporting) return this.#end(end)
+      if (end !== null && !this.#reports.isReporting) {
+        const text = this.#end(end)
+        if (text !== null) return text
+      }
       if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
       if (end === null) {
         this.#startReady()
@@ -193,7 +196,7 @@ class TurnExecution {
       const { ask, key } = slot
       if (ask === null) continue
       if (ask.wanted.kind === 'step') this.#bodies.enqueue(slot)
-      else this.#outbox.add(askOp(key, ask))
+      else this.#outbox.addAsk(key, ask)
     }
     if (this.#mayStart) this.#bodies.start()
     else this.#bodies.giveBack()
@@ -237,8 +240,17 @@ class TurnExecution {
     this.#handler.look()
   }
 
-  /** The last report of a handler that has ended. */
-  #end(end: HandlerEnd): string {
+  /** The last report of a handler that has ended; null when messages that it did not wait for are reported first. */
+  #end(end: HandlerEnd): string | null {
+    for (const { key, ask } of this.#memo.takeReady()) if (ask !== null) this.#outbox.addAsk(key, ask)
+    const { canReport } = this.#reports
+    if (!canReport) this.#reports.stop()
+    this.#outbox.keepMessages()
+    if (this.#outbox.size > 0) {
+      if (!canReport) return this.#outbox.write('continue', this.#outbox.take())
+      this.#reports.send()
+      return null
+    }
     return this.#outbox.write('done', [{ text: this.#endOpText(end), settlesAtOnce: true }])
   }
 
@@ -280,12 +292,4 @@ function withUndoFailures(error: WireError, failures: UndoFailure[]): WireError 
   if (failures.length === 0) return error
   const told = failures.map(({ key, error: why }) => `"${key}" (${toWireError(why).message})`).join(', ')
   return { ...error, message: `${error.message} [could not be undone: ${told}]` }
-}
-
-/** The op of a sleep, a wait or a send. A sleep does not get longer while its op waits to be sent. */
-function askOp(key: string, ask: Ask): WrittenOp {
-  const write = () => askOpText(key, ask)
-  const { kind } = ask.wanted
-  const isDetached = ask.wanted.kind === 'invoke' && ask.wanted.isDetached
-  return { text: write(), settlesAtOnce: kind === 'send' || isDetached, ...(kind === 'sleep' && { rewrite: write }) }
 }

@@ -156,11 +156,12 @@ function hashOf(wait: OpenWait): string | null {
 
 /** What few batches bring, in the form of `p_extra`; null when this one brings nothing of it. Indexes count from 1. */
 function extraOf(items: Advance[], settles: Settle[], sent: Sent): object | null {
-  const extra: Record<'parents' | 'starts' | 'watches' | 'said' | 'next' | 'follow', object[]> = {
+  const extra: Record<'parents' | 'starts' | 'watches' | 'said' | 'published' | 'next' | 'follow', object[]> = {
     parents: [],
     starts: [],
     watches: [],
     said: [],
+    published: [],
     next: [],
     follow: [],
   }
@@ -176,6 +177,8 @@ function extraOf(items: Advance[], settles: Settle[], sent: Sent): object | null
         const { runId: id, function: name, event, key, isCancelledWith } = change
         extra.starts.push({ run, id, function: name, event, key, cancelled_with: isCancelledWith })
         for (const watch of item.watches.get(id) ?? []) extra.watches.push(watchRow(run, id, watch))
+      } else if (change.kind === 'publish') {
+        extra.published.push({ run, channel: change.channel, data: change.data })
       } else if (change.kind === 'want_undo') extra.said.push({ run, undo: true })
       else if (change.kind === 'set_status') extra.said.push({ run, status: change.status })
       else if (change.kind === 'set_tags') extra.said.push({ run, tags: change.tags })
