@@ -1,3 +1,4 @@
+import { hkdfSync } from 'node:crypto'
 import { decodeJwt, SignJWT } from 'jose'
 import { describe, expect, test } from 'vitest'
 import { createStreamToken, verifyStreamToken } from '../../src/http/stream-tokens.ts'
@@ -5,6 +6,8 @@ import { aKey } from './harness.ts'
 
 const NOW_MS = Date.parse('2026-03-01T12:00:00.000Z')
 const [KEY, OLD_KEY, FOREIGN_KEY] = [aKey(), aKey(), aKey()]
+
+const bytesOf = (secret: string) => new Uint8Array(Buffer.from(secret.slice('whsec_'.length), 'base64'))
 
 function aGate(keys: string[], name = 'shop/prod') {
   const catalog = { name, keys } as never
@@ -84,19 +87,27 @@ describe('a token for a stream', () => {
     expect(await refusalOf(changed)).toMatchObject({ code: 'stream_token_invalid' })
   })
 
-  test.each([
-    ['the signing key itself', 'HS256', 'stepwell-stream'],
-    ['another audience', 'HS256', 'something-else'],
-    ['another algorithm', 'HS512', 'stepwell-stream'],
-  ])('is refused when it is made with %s', async (_what, alg, audience) => {
-    const secret = Buffer.from(KEY.slice('whsec_'.length), 'base64')
-    const token = await new SignJWT({ workspace: 'shop/prod', run: 'run_a' })
-      .setProtectedHeader({ alg })
-      .setAudience(audience)
+  /** What SPEC 13.5 says, written a second time. */
+  const derived = new Uint8Array(hkdfSync('sha256', bytesOf(KEY), '', 'stepwell-stream-token', 32))
+  const aJwt = (given: { key?: Uint8Array; alg?: string; audience?: string; claims?: object }) =>
+    new SignJWT({ workspace: 'shop/prod', run: 'run_a', ...given.claims })
+      .setProtectedHeader({ alg: given.alg ?? 'HS256' })
+      .setAudience(given.audience ?? 'stepwell-stream')
       .setExpirationTime(NOW_MS / 1000 + 60)
-      .sign(new Uint8Array(Buffer.concat([secret, secret])))
+      .sign(given.key ?? derived)
 
-    expect(await refusalOf(token)).toMatchObject({ code: 'stream_token_invalid' })
+  test('may be made by whoever has the key', async () => {
+    expect(await refusalOf(await aJwt({}))).toBeNull()
+  })
+
+  test.each([
+    ['the signing key itself', { key: bytesOf(KEY) }],
+    ['another audience', { audience: 'something-else' }],
+    ['another algorithm', { alg: 'HS512' }],
+    ['channels that are no list', { claims: { channels: 'all' } }],
+    ['a run that is no text', { claims: { run: 7 } }],
+  ])('is refused when it is made with %s', async (_what, given) => {
+    expect(await refusalOf(await aJwt(given))).toMatchObject({ code: 'stream_token_invalid' })
   })
 
   const unsigned = (claims: object) =>
