@@ -243,6 +243,19 @@ create unique index journal_settled on stepwell.journal (ws, run_id, generation,
 -- Which events a run has had. Without it each look back would read the run's whole journal.
 create index journal_events on stepwell.journal (ws, run_id, event_id) where event_id is not null;
 
+-- Messages that runs publish for those who follow them. Partitioned as the journal: they go when it goes, and stay when the run
+-- ends or begins its next generation. Insert-only.
+create table stepwell.published (
+  ws int not null,
+  run_id uuid not null,
+  -- dense from 1, across channels and generations; one writer, the holder of the lease
+  seq bigint not null,
+  channel text not null,
+  at timestamptz not null,
+  data text not null,
+  primary key (ws, run_id, seq)
+) partition by range (run_id);
+
 create table stepwell.runs_done (
   ws int not null,
   id uuid not null,
@@ -287,6 +300,7 @@ create index turns_by_run on stepwell.turns (ws, run_id);
 create table stepwell.events_default partition of stepwell.events default;
 create table stepwell.event_keys_default partition of stepwell.event_keys default;
 create table stepwell.journal_default partition of stepwell.journal default;
+create table stepwell.published_default partition of stepwell.published default;
 create table stepwell.runs_done_default partition of stepwell.runs_done default;
 create table stepwell.turns_default partition of stepwell.turns default;
 
@@ -295,6 +309,7 @@ do $$
 begin
   alter table stepwell.events alter column data set compression lz4;
   alter table stepwell.journal alter column data set compression lz4;
+  alter table stepwell.published alter column data set compression lz4;
   alter table stepwell.runs_done alter column output set compression lz4, alter column error set compression lz4;
 exception when feature_not_supported then
   null;
@@ -323,12 +338,12 @@ begin
   perform set_config('lock_timeout', '2s', true);
   for i in 0..p_weeks loop
     v_week := date_trunc('week', now() at time zone 'utc') + make_interval(weeks => i);
-    foreach v_table in array array['events', 'event_keys', 'runs_done', 'turns', 'journal'] loop
+    foreach v_table in array array['events', 'event_keys', 'runs_done', 'turns', 'journal', 'published'] loop
       v_name := format('%s_%s', v_table, to_char(v_week, 'IYYY"w"IW'));
       continue when to_regclass('stepwell.' || v_name) is not null;
       v_from := v_week at time zone 'utc';
       v_to := (v_week + interval '7 days') at time zone 'utc';
-      if v_table = 'journal' then
+      if v_table in ('journal', 'published') then
         v_from := stepwell.uuid_floor(v_from::timestamptz);
         v_to := stepwell.uuid_floor(v_to::timestamptz);
       end if;

@@ -15,6 +15,7 @@
 --   watches [{run, ws, id, key, kind, due_ms, event, hash}]     waits that may end a run; `id` of a run that this batch starts
 --   tags    [{run, ws, id, tags}]                          what such a run is found by
 --   said    [{run, undo, status, tags}]                    what runs say of themselves
+--   published [{run, channel, data}]                       messages to whoever follows the runs, in order
 --   next    [{run, event, version}]                        what next generations start with
 --   sent    {watches, tags}                                what accept_events() wants about runs that sent events start
 --   follow  [{run, id, function, version, head, tail}]              runs that follow an end; head || first event || tail is their event
@@ -188,6 +189,7 @@ begin
     perform stepwell.follow_ends(p_ws, v_now, v_ok, p_run_id, v_extra->'follow');
     perform stepwell.start_children(p_ws, v_now, v_ok, p_run_id, p_run_generation, v_extra->'starts');
     perform stepwell.note_said(p_ws, v_ok, p_run_id, v_extra->'said');
+    perform stepwell.publish(p_ws, v_now, v_ok, p_run_id, v_extra->'published');
   end if;
 
   perform stepwell.settle(p_ws, v_now, v_ok, v_again, v_claimed, p_run_id, p_run_generation, p_run_turn, p_run_step,

@@ -77,6 +77,9 @@ language sql stable as $$
   select 'seq is dense from 1', j.ws, j.run_id, format('%s entries, %s to %s', count(*), min(j.seq), max(j.seq))
   from stepwell.journal j group by j.ws, j.run_id, j.generation having min(j.seq) <> 1 or max(j.seq) <> count(*)
   union all
+  select 'messages of a run are numbered from 1', p.ws, p.run_id, format('%s messages, %s to %s', count(*), min(p.seq), max(p.seq))
+  from stepwell.published p group by p.ws, p.run_id having min(p.seq) <> 1 or max(p.seq) <> count(*)
+  union all
   select 'an event satisfies one wait of a run', j.ws, j.run_id, j.event_id::text
   from stepwell.journal j where j.event_id is not null group by j.ws, j.run_id, j.event_id having count(*) > 1
 $$;

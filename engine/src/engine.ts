@@ -27,8 +27,10 @@ import { Catalogs } from './usecases/catalogs.ts'
 import { claimRuns } from './usecases/claim-runs.ts'
 import { DatabaseClock } from './usecases/database-clock.ts'
 import { Shapes } from './usecases/ensure-shape.ts'
+import { type Following, type FollowRequest, followRun } from './usecases/follow-run.ts'
 import { HeldRuns } from './usecases/held-runs.ts'
 import { LowWater } from './usecases/low-water.ts'
+import { RunFollowers } from './usecases/run-followers.ts'
 import { runTurn } from './usecases/run-turn.ts'
 import { createSendEvents, type SendEvents } from './usecases/send-events.ts'
 import { createSendMessage, type SendMessage } from './usecases/send-message.ts'
@@ -48,6 +50,8 @@ export interface EngineOptions {
   budgetMs?: number
   /** How long an app may show no sign of life during a turn. */
   turnTimeoutMs?: number
+  /** Streams of runs that are open at once. */
+  streamsMax?: number
   /** Nobody else can be running on this database: leases of other workers are void at once. */
   isAlone?: boolean
   /** Told after the commit that ended a turn. Must be quick and must not throw. */
@@ -66,6 +70,8 @@ export interface Engine {
   ) => ReturnType<typeof syncApp>
   /** A run when it has ended, or as it is when the milliseconds are over. */
   awaitRun: (ws: WorkspaceId, runId: RunId, waitMs: number) => Promise<RunView | null>
+  /** What a run publishes, as it comes; null when there is no such run. */
+  followRun: (request: FollowRequest) => Promise<Following | null>
   catalogs: Catalogs
   pools: Pools
   /** Takes work. */
@@ -78,7 +84,13 @@ export interface Engine {
   stop(drainMs: number, closeEdges?: () => Promise<void>): Promise<void>
 }
 
-export const ENGINE_DEFAULTS = { capacity: 512, leaseMs: 10_000, budgetMs: 20_000, turnTimeoutMs: 30_000 } as const
+export const ENGINE_DEFAULTS = {
+  capacity: 512,
+  leaseMs: 10_000,
+  budgetMs: 20_000,
+  turnTimeoutMs: 30_000,
+  streamsMax: 1_000,
+} as const
 
 /** Builds an engine on a migrated database. Nothing runs until `start`; the use cases work at once. */
 export function createEngine(options: EngineOptions): Engine {
@@ -89,6 +101,7 @@ export function createEngine(options: EngineOptions): Engine {
   const shapes = new Shapes(pools.upkeep, catalogs)
   const held = new HeldRuns()
   const ends = new RunEnds()
+  const followers = new RunFollowers({ sql: pools.read, held, log, max: settings.streamsMax })
   const { callApp, close: closeCalls } = createCallApp({ turnsAtOnce: settings.capacity })
   const clock = new DatabaseClock({ monotonicMs: () => performance.now(), wallMs: () => Date.now() })
   const nowMs = () => clock.nowMs()
@@ -145,6 +158,7 @@ export function createEngine(options: EngineOptions): Engine {
       if (settle.step === 'done' && settle.state === 'cancelled') cancellations?.wake()
       options.onSettled?.(run, settle, endedAtMs)
     },
+    onPublished: run => followers.tell(run.runId),
   })
   const sendMessage = createSendMessage({ sql: pools.write, newUuid, nowMs, wake })
   const cancelRun = createCancelRun({ sql: pools.upkeep, wake })
@@ -168,6 +182,7 @@ export function createEngine(options: EngineOptions): Engine {
     syncApp: (catalog, request, how) =>
       syncApp({ sql: pools.upkeep, catalogs, callApp, wakeTimers: ws => wakeAt(ws, nowMs()) }, catalog, request, how),
     awaitRun: (ws, runId, waitMs) => awaitRun({ sql: pools.read, held, ends }, ws, runId, waitMs),
+    followRun: request => followRun({ sql: pools.read, followers }, request),
     catalogs,
     pools,
     isDraining: () => isDraining,
@@ -226,6 +241,7 @@ export function createEngine(options: EngineOptions): Engine {
       await Promise.race([worker?.idle(), late])
       clearTimeout(timer)
       ends.close()
+      await followers.close()
       await closeEdges?.()
       await Promise.all(stops.map(stop => stop()))
       if (worker !== null)

@@ -34,6 +34,7 @@ const OWNED_PACKAGES: Record<string, string[]> = {
   hono: ['http/'],
   '@hono/zod-openapi': ['http/'],
   '@hono/node-server': ['http/', 'cli/'],
+  jose: ['http/'],
   undici: ['call/'],
   pino: ['log.ts'],
   citty: ['cli/', 'main.ts'],

@@ -20,6 +20,9 @@ export const ERROR_CODES = [
   'workspace_unknown',
   'host_not_allowed',
   'origin_not_allowed',
+  'stream_token_invalid',
+  'stream_token_expired',
+  'stream_not_allowed',
   // what is asked
   'version_unknown',
   'kind_unknown',
@@ -38,6 +41,7 @@ export const ERROR_CODES = [
   // the state of the engine
   'draining',
   'unavailable',
+  'too_many_streams',
   'internal',
   // an app that does not answer as it should: the turn is sent again
   'app_unreachable',
@@ -69,6 +73,8 @@ export const ERROR_CODES = [
   'child_timed_out',
   'poll_timed_out',
   'middleware_failed',
+  'channel_invalid',
+  'publish_too_large',
   'status_too_large',
   'tags_invalid',
   'run_cancelled',

@@ -1,3 +1,4 @@
+export * from './channel.ts'
 export * from './describe.ts'
 export * from './duration.ts'
 export * from './error.ts'

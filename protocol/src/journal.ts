@@ -43,6 +43,8 @@ export interface EntryBody {
   wait_expired: { key: string }
   /** The events are stored and what they start is started, in the transaction that recorded this. */
   events_sent: Asked & { data: { ids: string[] } }
+  /** The message is stored, in the transaction that recorded this. What it says is not repeated here. */
+  published: Asked & { data: { channel: string } }
   signal_awaited: Asked & { data: { signal: string; expiresAt?: string } }
   /** `data` has the shape of an event: the message's id, its name, what it carries, and when it was received. */
   signal_received: { key: string; data: Event }
@@ -76,6 +78,7 @@ export const SETTLING_TYPES = [
   'wait_matched',
   'wait_expired',
   'events_sent',
+  'published',
   'signal_received',
   'signal_expired',
   'child_completed',

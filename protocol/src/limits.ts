@@ -11,6 +11,14 @@ export const LIMITS = {
   journalBytes: 32 * MiB,
   /** Messages to one run that nobody has received. */
   signalsPerRun: 10_000,
+  /** The data of one message that a run publishes. */
+  publishBytes: 64 * KiB,
+  channelChars: 128,
+  channelsPerStream: 32,
+  /** How long a token to follow a run is good for. */
+  streamTokenMinMs: 1_000,
+  streamTokenMaxMs: 24 * 3_600_000,
+  streamTokenDefaultMs: 15 * 60_000,
   /** The custom status of a run. */
   statusBytes: 16 * KiB,
   tagsPerRun: 20,

@@ -4,7 +4,7 @@ import type { Asked, Match } from './journal.ts'
 import type { Json } from './json.ts'
 
 /** What an app asks for. Keyed by name, never by position; a key that the journal knows already is not recorded again. */
-export type Op = StepOp | SleepOp | WaitOp | SendOp | ReceiveOp | InvokeOp | EndOp
+export type Op = StepOp | SleepOp | WaitOp | SendOp | ReceiveOp | InvokeOp | PublishOp | EndOp
 
 /** What ends a run, or its generation. Always the last op of its report. */
 export type EndOp = FinishOp | FailOp | CancelledOp | ContinueAsNewOp
@@ -79,6 +79,14 @@ export interface InvokeOp extends Asked {
   onCancel?: 'cancel' | 'abandon'
   /** Start it and do not wait: the key is settled with the child's id. */
   detached?: true
+}
+
+/** A message to whoever follows the run from outside. The key is `publish:` and the channel, numbered like every other. */
+export interface PublishOp extends Asked {
+  op: 'publish'
+  channel: string
+  /** At most `LIMITS.publishBytes`. */
+  data: Json
 }
 
 /** The handler returned. `output` is absent for undefined. */

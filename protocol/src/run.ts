@@ -46,6 +46,13 @@ export interface SignalAnswer {
   id: string
 }
 
+/** A token with which a web page follows one run. It is no key: it reads this run's messages, for a while. */
+export interface StreamTokenAnswer {
+  token: string
+  /** ISO 8601. */
+  expiresAt: string
+}
+
 /** `POST /v1/runs/{id}/cancel`: the run as it was when that was recorded. It ends as soon as what is to be undone is. */
 export interface CancelAnswer {
   run: string

@@ -1,8 +1,9 @@
-/** Schemas of what senders post: events, messages to runs, and the wish that a run ends. */
+/** Schemas of what senders post: events, messages to runs, the wish that a run ends, and the wish to follow one. */
 import * as z from 'zod'
+import { problemOfChannel } from './channel.ts'
 import type { NewEvent } from './event.ts'
 import { LIMITS } from './limits.ts'
-import { instant, json, name } from './schema-parts.ts'
+import { instant, json, name, textWith } from './schema-parts.ts'
 
 /** One event as a sender posts it. The size of `data` is not checked here. */
 export const newEventSchema = z.object({
@@ -41,3 +42,12 @@ export const newSignalSchema = z.object({
 
 /** The body of `POST /v1/runs/{id}/cancel`, which may be left out. */
 export const cancelBodySchema = z.object({ reason: z.string().max(LIMITS.cancelMessageChars).exactOptional() })
+
+/** The name of a channel on which a run publishes. */
+export const channel = textWith(problemOfChannel)
+
+/** The body of `POST /v1/runs/{id}/tokens`, which may be left out: which channels, and for how long. */
+export const newStreamTokenSchema = z.object({
+  channels: z.array(channel).min(1).max(LIMITS.channelsPerStream).exactOptional(),
+  ttlMs: z.int().min(LIMITS.streamTokenMinMs).max(LIMITS.streamTokenMaxMs).exactOptional(),
+})

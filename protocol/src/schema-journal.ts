@@ -1,7 +1,7 @@
 /** Schemas of ops and of the entries that they become. */
 import * as z from 'zod'
 import { LIMITS } from './limits.ts'
-import { newEvents } from './schema-events.ts'
+import { channel, newEvents } from './schema-events.ts'
 import {
   asked,
   attempt,
@@ -59,6 +59,10 @@ const waitOp = z.object({
   timeoutMs: durationMs.exactOptional(),
 })
 
+const publishedData = json.refine(value => Buffer.byteLength(JSON.stringify(value)) <= LIMITS.publishBytes, {
+  message: `has more than ${LIMITS.publishBytes} bytes: store it elsewhere and publish where it is`,
+})
+
 /** What an app asks for. */
 export const opSchema = z.discriminatedUnion('op', [
   stepOp,
@@ -80,6 +84,7 @@ export const opSchema = z.discriminatedUnion('op', [
     onCancel: z.enum(['cancel', 'abandon']).exactOptional(),
     detached: z.literal(true).exactOptional(),
   }),
+  z.object({ op: z.literal('publish'), ...asked, channel, data: publishedData }),
   z.object({ op: z.literal('finish'), output: json.exactOptional() }),
   z.object({ op: z.literal('fail'), error: wireErrorSchema }),
   z.object({ op: z.literal('cancelled') }),
@@ -129,6 +134,7 @@ export const entrySchema = z.discriminatedUnion('type', [
     ...asked,
     data: z.object({ ids: z.array(name(LIMITS.eventIdChars)).max(LIMITS.eventsPerCall) }),
   }),
+  z.object({ ...head, type: z.literal('published'), ...asked, data: z.object({ channel }) }),
   z.object({
     ...head,
     type: z.literal('signal_awaited'),

@@ -16,7 +16,7 @@ const MAX_COUNT = 2 ** 31 - 1
 const KEY_CHARS = UNDO_PREFIX.length + LIMITS.stepIdChars + 1 + String(LIMITS.stepsPerRun).length
 
 export const json = z.custom<Json>(value => value !== undefined, 'is missing')
-const textWith = (problemOf: (text: string) => string | null, missing?: string) =>
+export const textWith = (problemOf: (text: string) => string | null, missing?: string) =>
   z.string({ error: issue => (issue.input === undefined ? missing : undefined) }).superRefine((text, context) => {
     const message = problemOf(text)
     if (message !== null) context.addIssue({ code: 'custom', message })

@@ -18,7 +18,14 @@ import { problemOfTags } from './tags.ts'
 import type { Tags } from './turn.ts'
 
 export { firstProblems } from './problems.ts'
-export { cancelBodySchema, eventsBodySchema, newEventSchema, newSignalSchema } from './schema-events.ts'
+export {
+  cancelBodySchema,
+  channel as channelSchema,
+  eventsBodySchema,
+  newEventSchema,
+  newSignalSchema,
+  newStreamTokenSchema,
+} from './schema-events.ts'
 export { entrySchema, opSchema } from './schema-journal.ts'
 export { wireErrorSchema } from './schema-parts.ts'
 

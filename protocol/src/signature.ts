@@ -11,7 +11,7 @@ import { LIMITS } from './limits.ts'
 import { parseSecret } from './secret.ts'
 
 export { createReplayGuard, type ReplayGuard } from './replay-guard.ts'
-export { isSecret } from './secret.ts'
+export { isSecret, parseSecret } from './secret.ts'
 
 /** Outcome of a check: the id of the message, or why it is refused. The message never contains a key. */
 export type Verified =

@@ -26,8 +26,14 @@ export function checkStepId(id: unknown): string | null {
   if (id.startsWith(UNDO_PREFIX)) {
     return `The step id ${quote(id)} begins with "${UNDO_PREFIX}", which is how the undos of steps are recorded. Choose another name.`
   }
+  if (id.startsWith(PUBLISH_PREFIX)) {
+    return `The step id ${quote(id)} begins with "${PUBLISH_PREFIX}", which is how messages of step.publish are recorded. Choose another name.`
+  }
   return null
 }
+
+/** The id under which messages of a channel are recorded: this and the channel. */
+export const PUBLISH_PREFIX = 'publish:'
 
 /** The key of the step that undoes another: this and the other's key. */
 export const UNDO_PREFIX = 'undo:'

@@ -66,6 +66,8 @@ export function toEntry(op: KeyedOp, seq: number): KeyedEntry {
   const later = '2026-01-02T00:00:00.000Z'
   const head = { seq, turn: 1, at: '2026-01-01T00:00:00.000Z', key: op.key, saw: op.saw }
   switch (op.op) {
+    case 'publish':
+      return { ...head, type: 'published', data: { channel: op.channel } }
     case 'sleep':
       return { ...head, type: 'sleep_started', data: { until: op.until ?? later } }
     case 'wait':

@@ -18,6 +18,8 @@ export type Wanted =
   /** `eventsText` is the JSON text of the array: what is sent is what was passed at the time of the call. */
   | { kind: 'send'; eventsText: string }
   | { kind: 'receive'; signal: string; timeoutMs: number | undefined }
+  /** `dataText` is JSON, as it was at the time of the call. */
+  | { kind: 'publish'; channel: string; dataText: string }
   | InvokeWanted
 
 /** A step with a body. `undo` runs when the run fails or is cancelled after the step has completed. */
@@ -61,6 +63,8 @@ export type Recorded =
   | { kind: 'sleep' }
   | { kind: 'wait'; event: string; match: Match }
   | { kind: 'send' }
+  /** The channel is in the key. */
+  | { kind: 'publish' }
   | { kind: 'receive'; signal: string }
   /** `function` is null where only the failure to start it is recorded. */
   | { kind: 'invoke'; function: string | null }
@@ -89,6 +93,7 @@ const CALLS = {
   sleep: 'step.sleep',
   wait: 'step.waitForEvent',
   send: 'step.sendEvent',
+  publish: 'step.publish',
   receive: 'step.waitForSignal',
   invoke: 'step.invoke',
 } as const

@@ -14,6 +14,7 @@ import {
   type RunView,
   type SendEventsAnswer,
   type SignalAnswer,
+  type StreamTokenAnswer,
   type SyncAnswer,
 } from '@stepwell/protocol'
 import { EngineApi } from './engine-api.ts'
@@ -25,6 +26,7 @@ import type { SigningKey } from './keys.ts'
 import { type Middleware, toHooks } from './middleware.ts'
 import { toEventsText } from './new-events.ts'
 import type { Payloads } from './payloads.ts'
+import { readDuration } from './step-asks.ts'
 
 /** How a client finds the engine. All of it may come from the environment, or from a local `stepwell dev`. */
 export interface ClientOptions {
@@ -178,6 +180,25 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
     const path = `/v1/runs/${encodeURIComponent(runId)}/cancel`
     const body = JSON.stringify(options)
     return this.#api.request<CancelAnswer>('POST', path, { body, retryDelaysMs: SEND_RETRY_DELAYS_MS })
+  }
+
+  /**
+   * A token with which a web page follows one run, and nothing else: hand it to `subscribe` of `@stepwell/sdk/browser`.
+   * Whoever has it can read what the run publishes until it expires.
+   * @param options `channels`: these only, all when left out; `ttl`: 15 minutes when left out, at most 24 hours
+   * @throws StepwellError `run_not_found`, `body_invalid`, `duration_invalid`
+   */
+  async createStreamToken(
+    runId: string,
+    options: { channels?: readonly string[]; ttl?: Duration } = {},
+  ): Promise<StreamTokenAnswer> {
+    const { channels, ttl } = options
+    const body = JSON.stringify({
+      channels,
+      ...(ttl !== undefined && { ttlMs: Math.ceil(readDuration(ttl, 'client.createStreamToken')) }),
+    })
+    const path = `/v1/runs/${encodeURIComponent(runId)}/tokens`
+    return this.#api.request<StreamTokenAnswer>('POST', path, { body, retryDelaysMs: SEND_RETRY_DELAYS_MS })
   }
 
   /**

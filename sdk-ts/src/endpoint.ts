@@ -32,8 +32,8 @@ import { isRecord } from './read-entries.ts'
 import { findTurnProblem } from './read-turn.ts'
 import { SDK } from './sdk-version.ts'
 import type { Served } from './served.ts'
-import type { TurnEnd } from './turn.ts'
 import { executeBatch } from './turn-batch.ts'
+import type { TurnEnd } from './turn-input.ts'
 
 /** What an endpoint is made of. */
 export interface EndpointParts {

@@ -23,6 +23,8 @@ export function recordedBy(entry: Entry): Recorded | null {
       return { kind: 'wait', event: entry.data.event, match: entry.data.match ?? {} }
     case 'events_sent':
       return { kind: 'send' }
+    case 'published':
+      return { kind: 'publish' }
     case 'signal_awaited':
       return { kind: 'receive', signal: entry.data.signal }
     case 'child_started':

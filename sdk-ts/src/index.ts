@@ -7,6 +7,7 @@ export type {
   Match,
   RunState,
   RunView,
+  StreamTokenAnswer,
   SyncAnswer,
 } from '@stepwell/protocol'
 export { type ClientOptions, type SentEvent, StepwellClient } from './client.ts'

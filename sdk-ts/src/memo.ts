@@ -60,7 +60,9 @@ export class Memo {
    */
   ask(id: string, wanted: Ask['wanted']): Promise<unknown> {
     const use = (this.#uses.get(id) ?? 0) + 1
-    if (use > 1 && this.#slots.get(stepKey(id, use - 1))?.isPending) throw duplicateStep(id)
+    // Messages tell their handler nothing: whichever branch asks first is the earlier one, on every replay.
+    const mayOverlap = wanted.kind === 'publish'
+    if (use > 1 && !mayOverlap && this.#slots.get(stepKey(id, use - 1))?.isPending) throw duplicateStep(id)
     this.#uses.set(id, use)
     const slot = this.#slotOf(stepKey(id, use))
     this.askCount += 1
@@ -126,11 +128,11 @@ export class Memo {
     }
   }
 
-  /** Takes the slots that nobody has acted on: pending, not open, not taken. In the order in which they became so. */
+  /** Takes the slots that nobody has acted on: pending (or messages), not open, not taken. In the order in which they became so. */
   takeReady(): Slot[] {
     const ready: Slot[] = []
     for (const slot of this.#ready) {
-      if (!slot.isPending || slot.isOpen || slot.isTaken) continue
+      if (!(slot.isPending || isUnpublished(slot)) || slot.isOpen || slot.isTaken) continue
       // A step that was asked for and became due in one replay is listed twice.
       slot.isTaken = true
       ready.push(slot)
@@ -171,14 +173,14 @@ export class Memo {
     return this.#late.unreadKeys
   }
 
-  /** The handler has been left: what it waits for does not matter any more. */
+  /** The handler has been left: what it waits for does not matter any more. Its messages are published all the same. */
   abandonPending(): void {
     for (const slot of this.pending) {
       slot.isPending = false
       slot.isAbandoned = true
     }
     this.pending.clear()
-    this.#ready = []
+    this.#ready = this.#ready.filter(isUnpublished)
   }
 
   /** The step that completed last and is not undone; null when there is none. */
@@ -283,6 +285,11 @@ function isMessageAsk({ kind }: Ask['wanted']): boolean {
 
 function isMessage(entry: Entry): entry is MessageEntry {
   return entry.type === 'signal_received' || entry.type === 'wait_matched'
+}
+
+/** A message of the run that nobody has recorded. */
+function isUnpublished(slot: Slot): boolean {
+  return slot.ask?.wanted.kind === 'publish' && slot.settledBy === null
 }
 
 function answerWith(ask: Ask, event: Event | StepwellError): void {

@@ -38,7 +38,7 @@ export function stepOpText(
   )
 }
 
-/** The op of a sleep, a wait or a send, as it is now: a sleep tells its age. */
+/** The op of anything but a step, as it is now: a sleep tells its age. */
 export function askOpText(key: string, { wanted, saw }: Ask): string {
   const head = `"key":${JSON.stringify(key)},"saw":${saw}`
   switch (wanted.kind) {
@@ -53,6 +53,8 @@ export function askOpText(key: string, { wanted, saw }: Ask): string {
     }
     case 'send':
       return `{"op":"send",${head},"events":${wanted.eventsText}}`
+    case 'publish':
+      return `{"op":"publish",${head},"channel":${JSON.stringify(wanted.channel)},"data":${wanted.dataText}}`
     case 'receive': {
       const timeout = wanted.timeoutMs === undefined ? '' : `,"timeoutMs":${wanted.timeoutMs}`
       return `{"op":"receive",${head},"signal":${JSON.stringify(wanted.signal)}${timeout}}`

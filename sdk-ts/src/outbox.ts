@@ -1,6 +1,8 @@
 /** The ops of a turn that the engine has not acknowledged, and the reports that carry them. */
 import { type Json, LIMITS, type ReportState, type Turn, type WireError } from '@stepwell/protocol'
+import type { Ask } from './ask.ts'
 import { fits } from './json.ts'
+import { askOpText } from './op-text.ts'
 import { Said } from './said.ts'
 
 /** Room for what stands around the ops in a body. */
@@ -10,6 +12,8 @@ const ENVELOPE_BYTES = 64 * 1024
 export interface WrittenOp {
   text: string
   settlesAtOnce: boolean
+  /** It is for those who follow the run: it does not matter whether the handler waits for it. */
+  isMessage?: boolean
   /** Gives the text anew, for an op that tells its age. */
   rewrite?: () => string
 }
@@ -48,6 +52,21 @@ export class Outbox {
 
   add(op: WrittenOp): void {
     this.#ops.push(op)
+  }
+
+  /** The op of anything but a step. A sleep does not get longer while its op waits to be sent. */
+  addAsk(key: string, ask: Ask): void {
+    const { wanted } = ask
+    if (wanted.kind === 'step') return
+    const write = () => askOpText(key, ask)
+    const isMessage = wanted.kind === 'publish'
+    const settlesAtOnce = isMessage || wanted.kind === 'send' || (wanted.kind === 'invoke' && wanted.isDetached)
+    this.add({ text: write(), settlesAtOnce, isMessage, ...(wanted.kind === 'sleep' && { rewrite: write }) })
+  }
+
+  /** The handler goes no further: nothing but its messages is to be told. */
+  keepMessages(): void {
+    this.#ops = this.#ops.filter(op => op.isMessage)
   }
 
   /** What a report carried and did not deliver goes first again. */

@@ -35,6 +35,7 @@ const DATA_OF: Record<Entry['type'], ((data: Record<string, unknown>) => boolean
   wait_matched: isEvent,
   wait_expired: null,
   events_sent: data => Array.isArray(data.ids),
+  published: data => typeof data.channel === 'string',
   signal_awaited: data => typeof data.signal === 'string',
   signal_received: isEvent,
   signal_expired: null,

@@ -1,10 +1,10 @@
 /** Reads what `step.*` was called with: each gives one ask, or says what is wrong with the call. */
-import { type Duration, LIMITS, type Match, parseDuration } from '@stepwell/protocol'
+import { type Duration, LIMITS, type Match, parseDuration, problemOfChannel } from '@stepwell/protocol'
 import type { StepBody, UndoBody, Wanted } from './ask.ts'
 import type { BodyLimits } from './body-watch.ts'
 import { StepwellError } from './errors.ts'
 import { toInstantText } from './instants.ts'
-import { toJsonText } from './json.ts'
+import { fits, toJsonText } from './json.ts'
 import { isName } from './names.ts'
 import { type Encoder, INVOKED } from './payloads.ts'
 import { type RetryRules, toRetryRules } from './retries.ts'
@@ -110,6 +110,19 @@ export function readReceive(id: string, signal: string, options: { timeout?: Dur
   const { timeout } = options ?? {}
   const timeoutMs = timeout === undefined ? undefined : readDuration(timeout, `step.waitForSignal "${id}"`)
   return { kind: 'receive', signal, timeoutMs }
+}
+
+/** `step.publish`. */
+export function readPublish(channel: string, data: unknown): Wanted {
+  const problem = typeof channel === 'string' ? problemOfChannel(channel) : 'is no text'
+  if (problem !== null) {
+    const message = `The channel of step.publish ${problem}. Use a name such as "progress": 1 to ${LIMITS.channelChars} characters.`
+    throw new StepwellError('channel_invalid', message)
+  }
+  const dataText = toJsonText(data, `The data of step.publish on "${channel}"`) ?? 'null'
+  if (fits(dataText, LIMITS.publishBytes)) return { kind: 'publish', channel, dataText }
+  const message = `The data of step.publish on "${channel}" has more than ${LIMITS.publishBytes} bytes. Store it elsewhere and publish where it is, or publish it in parts.`
+  throw new StepwellError('publish_too_large', message)
 }
 
 /** `step.invoke`. */

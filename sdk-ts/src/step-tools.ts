@@ -1,5 +1,5 @@
 /** The `step` of one turn. Each call checks its arguments and makes one ask under the next key of its id. */
-import { checkStepId } from '@stepwell/protocol'
+import { checkStepId, PUBLISH_PREFIX } from '@stepwell/protocol'
 import type { Wanted } from './ask.ts'
 import { StepwellError } from './errors.ts'
 import { toJsonText } from './json.ts'
@@ -10,7 +10,7 @@ import type { RunRandom } from './run-random.ts'
 import type { Said } from './said.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { InvokeOptions, RunOptions, Step, TxOptions, WaitOptions } from './step.ts'
-import { readDuration, readInstant, readInvoke, readReceive, readRun, readWait } from './step-asks.ts'
+import { readDuration, readInstant, readInvoke, readPublish, readReceive, readRun, readWait } from './step-asks.ts'
 import { mapItems, poll } from './step-loops.ts'
 import { readStatus, readTags } from './step-said.ts'
 import { readTx } from './step-tx.ts'
@@ -39,13 +39,19 @@ export interface StepParts {
 export function createStep(parts: StepParts): Step {
   const { ask, retries, refuseInBody, random, said, encoder } = parts
 
-  /** A refused call rejects instead of throwing, so that `Promise.all` and `.catch` see it like any other failure. */
   function askFor(id: string, read: () => Wanted): Promise<never> {
-    let answer: Promise<unknown>
-    try {
+    return answerOf(() => {
       const problem = checkStepId(id)
       if (problem !== null) throw new StepwellError('step_id_invalid', problem)
-      answer = ask(id, read())
+      return ask(id, read())
+    })
+  }
+
+  /** A refused call rejects instead of throwing, so that `Promise.all` and `.catch` see it like any other failure. */
+  function answerOf(askIt: () => Promise<unknown>): Promise<never> {
+    let answer: Promise<unknown>
+    try {
+      answer = askIt()
     } catch (error) {
       answer = Promise.reject(error)
     }
@@ -71,6 +77,11 @@ export function createStep(parts: StepParts): Step {
     waitForSignal: (id, name, options) => askFor(id, () => readReceive(id, name, options)),
     sendEvent: (id, events) =>
       askFor(id, () => ({ kind: 'send', eventsText: toEventsText(events, `step "${id}"`, encoder) })),
+    publish: (channel, data) =>
+      answerOf(() => {
+        const wanted = readPublish(channel, data)
+        return ask(PUBLISH_PREFIX + channel, wanted)
+      }),
     invoke: (id: string, options: InvokeOptions) => askFor(id, () => readInvoke(id, options, encoder)),
     map: (id: string, items: readonly unknown[], ...rest: unknown[]) => mapItems(step, id, items, rest) as never,
     poll: (id, body, options) => poll(step, id, body, options),

@@ -141,6 +141,14 @@ export interface Step<Events extends EventMap = UntypedEvents> {
    */
   sendEvent(id: string, events: TypedNewEvent<Events> | readonly TypedNewEvent<Events>[]): Promise<string[]>
   /**
+   * Publishes a message to whoever follows this run from outside, such as the web page that waits for it (`subscribe` of
+   * `@stepwell/sdk/browser`). It is published once, in order, however often the handler is replayed, and kept for those
+   * who come later. The handler need not await it: the promise resolves when the message is recorded.
+   * @param data any JSON of at most 64 KiB; null when it is left out
+   * @throws StepwellError `channel_invalid`, `publish_too_large`, `value_not_json`
+   */
+  publish(channel: string, data?: unknown): Promise<void>
+  /**
    * Starts another function as a child of this run and waits for its result.
    * @returns what the child returned; its id, with `detached`
    * @throws StepError with what the child failed with, or with the code `run_cancelled` or `function_not_found`;

@@ -5,7 +5,8 @@ import type { Hooks, TurnInfo } from './middleware.ts'
 import { Outbox } from './outbox.ts'
 import { type Payloads, STATUS, TurnPayloads } from './payloads.ts'
 import type { ReportAnswer } from './reporter.ts'
-import { executeTurn, type TurnEnd, type TurnInput } from './turn.ts'
+import { executeTurn } from './turn.ts'
+import type { TurnEnd, TurnInput } from './turn-input.ts'
 import { toWireError } from './wire-error.ts'
 
 /** As `executeTurn`, through middleware. */

@@ -2,7 +2,7 @@
 import type { Ask } from './ask.ts'
 import type { HandlerEnd } from './handler-end.ts'
 import { toReturnText } from './json.ts'
-import { askOpText, cancelledOpText, continueOpText, failOpText, finishOpText } from './op-text.ts'
+import { cancelledOpText, continueOpText, failOpText, finishOpText } from './op-text.ts'
 import type { WrittenOp } from './outbox.ts'
 import { type Encoder, RESULT } from './payloads.ts'
 import type { Slot } from './slot.ts'
@@ -19,14 +19,6 @@ export function endOpText(end: HandlerEnd, functionId: string, encoder: Encoder 
   } catch (refusal) {
     return failOpText(toWireError(refusal))
   }
-}
-
-/** The op of a sleep, a wait or a send. A sleep does not get longer while its op waits to be sent. */
-export function askOp(key: string, ask: Ask): WrittenOp {
-  const write = () => askOpText(key, ask)
-  const { kind } = ask.wanted
-  const isDetached = ask.wanted.kind === 'invoke' && ask.wanted.isDetached
-  return { text: write(), settlesAtOnce: kind === 'send' || isDetached, ...(kind === 'sleep' && { rewrite: write }) }
 }
 
 /** Whether every branch of a handler waits for something open, once these ops are recorded. */

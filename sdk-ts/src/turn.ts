@@ -17,35 +17,15 @@ import type { DurableFunction } from './function.ts'
 import type { HandlerEnd } from './handler-end.ts'
 import { nextMacrotask } from './macrotask.ts'
 import { Memo } from './memo.ts'
-import type { Hooks } from './middleware.ts'
 import { Outbox } from './outbox.ts'
-import type { Patience } from './patience.ts'
 import type { TurnPayloads } from './payloads.ts'
-import type { ReportAnswer } from './reporter.ts'
 import type { Scopes } from './scopes.ts'
-import type { BodyPlaces } from './step-body.ts'
 import { TurnBodies } from './turn-bodies.ts'
 import { TurnHandler } from './turn-handler.ts'
-import { askOp, endOpText, mayWaitWith } from './turn-ops.ts'
+import type { TurnEnd, TurnInput } from './turn-input.ts'
+import { endOpText, mayWaitWith } from './turn-ops.ts'
 import { TurnReports } from './turn-reports.ts'
 import { toWireError } from './wire-error.ts'
-
-/** What a turn is executed with. */
-export interface TurnInput {
-  turn: Turn
-  definition: DurableFunction
-  /** Delivers the text of a report while the turn runs. Never rejects. */
-  deliver: (text: string) => Promise<ReportAnswer>
-  places: BodyPlaces
-  scopes: Scopes
-  patience: Patience
-  /** With middleware: around bodies, and for what leaves the app. What came in is decoded by now. */
-  wrapBody?: Hooks['step']
-  payloads?: TurnPayloads | null
-}
-
-/** How a turn ended: with its last report, or with nothing to say because another process has the run. */
-export type TurnEnd = { kind: 'report'; text: string } | { kind: 'stale'; message: string }
 
 /** Give a sign of life when this long passed without a report. */
 const HEARTBEAT_MS = 3_000
@@ -160,7 +140,10 @@ class TurnExecution {
       const unwritten = this.#unwritten
       if (unwritten !== null && !this.#reports.isReporting) return this.#refuse(unwritten)
       // A report in flight comes first: at most one is unacknowledged, and its answer may be that the turn is void.
-      if (end !== null && !this.#reports.isReporting) return this.#end(end)
+      if (end !== null && !this.#reports.isReporting) {
+        const text = this.#end(end)
+        if (text !== null) return text
+      }
       if (this.#handler.isStalled) return this.#refuse(this.#handler.stalled())
       if (end === null && unwritten === null) {
         this.#startReady()
@@ -217,7 +200,7 @@ class TurnExecution {
       const { ask, key } = slot
       if (ask === null) continue
       if (ask.wanted.kind === 'step') this.#bodies.enqueue(slot)
-      else this.#outbox.add(askOp(key, ask))
+      else this.#outbox.addAsk(key, ask)
     }
     if (this.#mayStart) this.#bodies.start()
     else this.#bodies.giveBack()
@@ -270,8 +253,17 @@ class TurnExecution {
     this.#handler.look()
   }
 
-  /** The last report of a handler that has ended. */
-  #end(end: HandlerEnd): string {
+  /** The last report of a handler that has ended; null when messages that it did not wait for are reported first. */
+  #end(end: HandlerEnd): string | null {
+    for (const { key, ask } of this.#memo.takeReady()) if (ask !== null) this.#outbox.addAsk(key, ask)
+    const { canReport } = this.#reports
+    if (!canReport) this.#reports.stop()
+    this.#outbox.keepMessages()
+    if (this.#outbox.size > 0) {
+      if (!canReport) return this.#outbox.write('continue', this.#outbox.take())
+      this.#reports.send()
+      return null
+    }
     const text = endOpText(end, this.#definition.id, this.#payloads)
     const unwritten = this.#unwritten
     return unwritten === null ? this.#outbox.write('done', [{ text, settlesAtOnce: true }]) : this.#refuse(unwritten)

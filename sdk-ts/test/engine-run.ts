@@ -30,6 +30,8 @@ export interface EngineRun {
   /** What it has said of itself, as the reports brought it. */
   status: Json | undefined
   tags: Tags | undefined
+  /** What it has published, in order. */
+  published: { channel: string; data: Json }[]
   /** The run's clock in Unix milliseconds. */
   nowMs: number
   /** What `lastTypes` knows. */
@@ -53,6 +55,7 @@ export function newRun(id: string, functionId: string, event: Event): EngineRun 
     generation: 1,
     status: undefined,
     tags: undefined,
+    published: [],
     index: { journal: [], length: 0, types: new Map() },
     inbox: [],
     turn: 0,
@@ -130,6 +133,10 @@ function recordOp(run: EngineRun, op: Op): void {
         saw,
         data: { ids: op.events.map((event, at) => event.id ?? `evt_${key}_${at}`) },
       })
+      return
+    case 'publish':
+      append(run, { type: 'published', key, saw, data: { channel: op.channel } })
+      run.published.push({ channel: op.channel, data: op.data })
       return
     case 'receive':
       append(run, { type: 'signal_awaited', key, saw, data: { signal: op.signal } })

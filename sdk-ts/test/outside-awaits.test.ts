@@ -1,7 +1,8 @@
 /** Handlers that await something that is no step, while a step is open for ever. The clock is moved by hand. */
 import type { Entry } from '@stepwell/protocol'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { executeTurn, type TurnInput } from '../src/turn.ts'
+import { executeTurn } from '../src/turn.ts'
+import type { TurnInput } from '../src/turn-input.ts'
 import { aTurnOf, type Handler } from './harness.ts'
 import { AT } from './requests.ts'
 

@@ -16,6 +16,8 @@ export type Change =
   /** JSON text. */
   | { kind: 'set_status'; status: string }
   | { kind: 'set_tags'; tags: Tags }
+  /** A message to whoever follows the run. `data` is JSON text. */
+  | { kind: 'publish'; channel: string; data: string }
   | { kind: 'send_events'; key: string; events: (NewEvent & { id: string })[] }
   | SettleChange
 

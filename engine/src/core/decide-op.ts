@@ -63,6 +63,12 @@ export function decideOp(snapshot: Snapshot, op: Exclude<Op, EndOp>, chance: Cha
     }
     case 'invoke':
       return known === undefined ? decideInvoke(snapshot, op, chance.newUuid()) : []
+    case 'publish':
+      if (known !== undefined) return []
+      return [
+        { kind: 'publish', channel: op.channel, data: JSON.stringify(op.data) },
+        record('published', op, true, JSON.stringify({ channel: op.channel })),
+      ]
     default:
       return assertNever(op)
   }

@@ -24,7 +24,7 @@ export interface Snapshot {
 }
 
 export interface KeyState {
-  kind: 'step' | 'sleep' | 'wait' | 'send' | 'receive' | 'invoke'
+  kind: 'step' | 'sleep' | 'wait' | 'send' | 'receive' | 'invoke' | 'publish'
   /** settled: never changes again. open: an entry or a back-off is outstanding. due: a step that may run again. */
   state: 'settled' | 'open' | 'due'
   /** Executions of a step that are recorded. */
@@ -68,6 +68,8 @@ export function applyEntry(
       return void snapshot.keys.set(entry.key, { kind: 'wait', state: 'settled', attempts: 0 })
     case 'events_sent':
       return void snapshot.keys.set(entry.key, { kind: 'send', state: 'settled', attempts: 0 })
+    case 'published':
+      return void snapshot.keys.set(entry.key, { kind: 'publish', state: 'settled', attempts: 0 })
     case 'signal_awaited':
       return void snapshot.keys.set(entry.key, { kind: 'receive', state: 'open', attempts: 0 })
     case 'signal_received':

@@ -16,7 +16,9 @@ import { localOnly } from './local-only.ts'
 import { answerProblem } from './problems.ts'
 import { createReportStreams, type ReportStreams } from './report-streams.ts'
 import { addReports } from './reports.ts'
+import { addRunStreams } from './run-streams.ts'
 import { addRuns } from './runs.ts'
+import { STREAM_PATH, streamDoor } from './stream-door.ts'
 import { addSync } from './sync.ts'
 
 /** Builds the HTTP side of an engine: a `fetch` function for a server, or for a test without one. */
@@ -26,6 +28,7 @@ export function createHttp(options: HttpOptions, edge: EdgeParts = createEdgePar
     c.set('requestId', edge.newRequestId())
     await next()
   })
+  app.use(STREAM_PATH, streamDoor)
   if (options.mode === 'dev') app.use(localOnly)
   app.use('/v1/*', authenticate(edge.gate))
   addHealth(app, options)
@@ -33,6 +36,7 @@ export function createHttp(options: HttpOptions, edge: EdgeParts = createEdgePar
   addReports(app, options)
   addSync(app, options)
   addRuns(app, options)
+  addRunStreams(app, options)
   addDescription(app)
   refuseOtherMethods(app, options.log)
   app.notFound(c => answerProblem(c, options.log, notFound(c.req.method, c.req.path)))

@@ -1,6 +1,7 @@
 /*
  * Who asks, and for which workspace. The header names the workspace, a signature over the raw bytes under one of its keys
- * proves it (SPEC.md 2). A dev engine also takes unsigned requests from this machine, for its one workspace.
+ * proves it (SPEC.md 2). A dev engine also takes unsigned requests from this machine, for its one workspace. A web page has
+ * no key: it follows its run with a token (stream-tokens.ts).
  */
 import { HEADERS, payloadOf, type SignatureHeaders } from '@stepwell/protocol'
 import type { MiddlewareHandler } from 'hono'
@@ -9,6 +10,7 @@ import type { HttpContext, HttpEnv } from './context.ts'
 import { type Gate, requireVersion } from './gate.ts'
 import { isLoopbackPeer } from './local-only.ts'
 import { readBody } from './raw-body.ts'
+import { verifyStreamToken } from './stream-tokens.ts'
 
 /** Reports write results into runs: also a dev engine takes them from the holder of the key only. */
 const ALWAYS_SIGNED = '/v1/reports'
@@ -16,6 +18,13 @@ const ALWAYS_SIGNED = '/v1/reports'
 /** Sets the request's workspace and raw body, or refuses it. Reads the body: nothing else does. */
 export function authenticate(gate: Gate): MiddlewareHandler<HttpEnv> {
   return async (c, next) => {
+    const token = c.get('streamToken')
+    if (token !== undefined) {
+      const { catalog, grant } = await verifyStreamToken(gate, token, Date.now())
+      c.set('catalog', catalog)
+      c.set('streamGrant', grant)
+      return next()
+    }
     const headers: SignatureHeaders = {
       id: c.req.header(HEADERS.id),
       timestamp: c.req.header(HEADERS.timestamp),

@@ -4,6 +4,7 @@ import type { Context } from 'hono'
 import type { Catalog } from '../core/catalog.ts'
 import type { Engine } from '../engine.ts'
 import type { Log } from '../log.ts'
+import type { StreamGrant } from './stream-tokens.ts'
 
 /** What the routes use of an engine. */
 export type HttpEngine = Pick<
@@ -14,6 +15,7 @@ export type HttpEngine = Pick<
   | 'takeReports'
   | 'syncApp'
   | 'awaitRun'
+  | 'followRun'
   | 'catalogs'
   | 'pools'
   | 'isDraining'
@@ -40,6 +42,10 @@ export interface HttpEnv {
     body: Buffer
     /** The `webhook-id` of a verified request: its answer is signed and bound to it. */
     signedId: string | undefined
+    /** What came instead of a signature, on the one route that takes it. */
+    streamToken: string | undefined
+    /** What a verified stream token allows. */
+    streamGrant: StreamGrant | undefined
   }
 }
 

@@ -34,7 +34,7 @@ export class Gate {
   }
 
   async workspaceNamed(name: string | undefined): Promise<Catalog> {
-    const catalog = isWorkspaceName(name) ? await this.#catalogs.byName(name) : null
+    const catalog = await this.findWorkspace(name)
     if (catalog !== null) return catalog
     const ours = this.devWorkspace ?? `"stepwell start" makes ${START_WORKSPACE} unless told otherwise`
     const message =
@@ -42,6 +42,10 @@ export class Gate {
         ? `There is no ${HEADERS.workspace} header. Name the engine's workspace in it: ${ours}.`
         : `There is no workspace ${show(name)} on this engine. Set STEPWELL_WORKSPACE in the app to the engine's: ${ours}.`
     throw new EngineError('workspace_unknown', 401, message)
+  }
+
+  async findWorkspace(name: string | undefined): Promise<Catalog | null> {
+    return isWorkspaceName(name) ? this.#catalogs.byName(name) : null
   }
 
   /** The id of a message that is signed as it should be, and new. */

@@ -2,7 +2,8 @@
  * The dev engine takes unsigned requests, so no web page may reach it. A page can send requests to 127.0.0.1 from its
  * visitor's browser, and with a name of its own that resolves to 127.0.0.1 (DNS rebinding) it could read the answers
  * too. Browsers say where a request comes from (Origin, Sec-Fetch-Site) and which name they looked up (Host): all three
- * must be of this machine. Answers never carry CORS headers.
+ * must be of this machine. Answers carry no CORS headers, but for streams that are asked for with a token: the app's own page
+ * has one, whatever its origin, and nothing is done here for a token that is not valid.
  */
 import type { MiddlewareHandler } from 'hono'
 import { EngineError } from '../core/errors.ts'
@@ -22,6 +23,7 @@ export const localOnly: MiddlewareHandler<HttpEnv> = async (c, next) => {
       `A dev engine answers to localhost, 127.0.0.1 and [::1] only, not to ${show(host)}. Use one of these names, or "stepwell start" for an engine that others can reach.`,
     )
   }
+  if (c.get('streamToken') !== undefined) return next()
   const origin = c.req.header('origin')
   if ((origin !== undefined && !LOOPBACK_ORIGIN.test(origin)) || c.req.header('sec-fetch-site') === 'cross-site') {
     throw new EngineError(

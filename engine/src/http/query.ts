@@ -30,14 +30,16 @@ function readDuration(text: string): number | null {
   }
 }
 
-/** The query's parameters by `schema`. Throws `query_invalid`, also for a parameter that comes twice. */
-export function readQuery<T>(c: HttpContext, schema: z.ZodType<T>): T {
-  const given: Record<string, string> = Object.create(null)
+/** The query's parameters by `schema`. Throws `query_invalid`, also for a parameter that comes twice and is not in `lists`. */
+export function readQuery<T>(c: HttpContext, schema: z.ZodType<T>, lists: readonly string[] = []): T {
+  const given: Record<string, string | string[]> = Object.create(null)
   const repeated: string[] = []
   for (const [name, value] of new URL(c.req.url).searchParams) {
+    if (lists.includes(name)) continue
     if (name in given) repeated.push(name)
     given[name] = value
   }
+  for (const name of lists) given[name] = new URL(c.req.url).searchParams.getAll(name)
   // A copy: zod refuses objects without a prototype.
   const parsed = schema.safeParse({ ...given })
   const errors = [

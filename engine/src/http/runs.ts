@@ -50,7 +50,7 @@ export const journalQuery = z.strictObject({
 
 export const runQuery = z.strictObject({ wait: waitParameter })
 
-const runParams = z.object({ id: z.string() })
+export const runParams = z.object({ id: z.string() })
 
 const listRoute = {
   method: 'get',
@@ -168,7 +168,10 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
 }
 
 /** The id in the path; null when it cannot be one. */
-function readRunId(c: { req: { param: (name: 'id') => string | undefined } }): { id: string; runId: RunId | null } {
+export function readRunId(c: { req: { param: (name: 'id') => string | undefined } }): {
+  id: string
+  runId: RunId | null
+} {
   const id = c.req.param('id') ?? ''
   return { id, runId: decodeId('run', id) as RunId | null }
 }
@@ -183,7 +186,7 @@ function readCursor(cursor: string): string {
   })
 }
 
-function runNotFound(id: string, workspace: string): EngineError {
+export function runNotFound(id: string, workspace: string): EngineError {
   const shown = JSON.stringify(id.slice(0, SHOWN_CHARS))
   return new EngineError(
     'run_not_found',

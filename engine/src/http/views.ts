@@ -52,6 +52,8 @@ export const runView = z.strictObject({
 
 export const signalView = z.strictObject({ id: z.string() })
 
+export const streamTokenView = z.strictObject({ token: z.string(), expiresAt: instant })
+
 export const cancelView = z.strictObject({ run: z.string(), state: z.enum(RUN_STATES) })
 
 export const sentView = z.strictObject({

@@ -168,7 +168,7 @@ function hashOf(wait: OpenWait): string | null {
 
 /** What few batches bring, in the form of `p_extra`; null when this one brings nothing of it. Indexes count from 1. */
 function extraOf(items: Advance[], settles: Settle[], sent: Sent): object | null {
-  const extra: Extra = { parents: [], starts: [], watches: [], tags: [], said: [], next: [], follow: [] }
+  const extra: Extra = { parents: [], starts: [], watches: [], tags: [], said: [], published: [], next: [], follow: [] }
   for (const [index, item] of items.entries()) {
     const run = index + 1
     const settle = settles[index]
@@ -188,12 +188,13 @@ function extraOf(items: Advance[], settles: Settle[], sent: Sent): object | null
   return isEmpty ? null : { ...extra, sent: sentExtra }
 }
 
-type Extra = Record<'parents' | 'starts' | 'watches' | 'tags' | 'said' | 'next' | 'follow', object[]>
+type Extra = Record<'parents' | 'starts' | 'watches' | 'tags' | 'said' | 'published' | 'next' | 'follow', object[]>
 
 function addExtra(extra: Extra, run: number, change: Change, starts: Advance['starts']): void {
   if (change.kind === 'want_undo') extra.said.push({ run, undo: true })
   else if (change.kind === 'set_status') extra.said.push({ run, status: change.status })
   else if (change.kind === 'set_tags') extra.said.push({ run, tags: change.tags })
+  else if (change.kind === 'publish') extra.published.push({ run, channel: change.channel, data: change.data })
   else if (change.kind === 'start_run') {
     const { runId: id, event, key, isCancelledWith } = change
     const start = starts.get(id)

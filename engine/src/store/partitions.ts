@@ -1,8 +1,8 @@
 import type { Sql } from './db.ts'
 
 const WEEKS_AHEAD = 2
-/** Five tables, this week and the weeks ahead; some more, for a week that begins meanwhile. */
-const MISSING_MAX = 5 * (WEEKS_AHEAD + 2)
+/** Six tables, this week and the weeks ahead; some more, for a week that begins meanwhile. */
+const MISSING_MAX = 6 * (WEEKS_AHEAD + 2)
 
 /** Creates the partitions of this week and the next ones, each in a transaction of its own. */
 export async function ensurePartitions(sql: Sql): Promise<void> {

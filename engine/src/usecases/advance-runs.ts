@@ -29,6 +29,8 @@ export interface AdvanceDeps extends WriteAdvanceDeps {
   log: Log
   /** Told after the commit that ended a turn. Must be quick and must not throw. */
   onSettled?: ((run: HeldRun, settle: SettleChange, nowMs: number) => void) | undefined
+  /** Told after the commit of what a run has published, or of its end. Must be quick and must not throw. */
+  onPublished?: ((run: HeldRun) => void) | undefined
 }
 
 /** What became of it. `recorded` and `delivered` are the run's new journal entries, each with its seq. */
@@ -133,8 +135,14 @@ function applyToMemory(deps: AdvanceDeps, run: HeldRun, changes: Change[], advan
     deps.held.drop(run)
     deps.onSettled?.(run, settle, advanced.nowMs)
   }
+  if (changes.some(isForFollowers)) deps.onPublished?.(run)
   if (advanced.status === 'requeued') deps.wake(run.ws)
   return { status: 'ok', isSettled, nowMs: advanced.nowMs, entries }
+}
+
+/** What those who follow a run from outside wait for. */
+function isForFollowers(change: Change): boolean {
+  return change.kind === 'publish' || (change.kind === 'settle' && change.step === 'done')
 }
 
 /** Journal order: what had arrived, what was recorded, and what the look back of a new wait found. */

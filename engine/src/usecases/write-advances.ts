@@ -91,6 +91,10 @@ function bytesOf(entries: RecordChange[]): number {
   return entries.reduce((sum, entry) => sum + byteLength(entry.data), 0)
 }
 
+function publishedBytesOf(changes: Change[]): number {
+  return changes.reduce((sum, change) => sum + (change.kind === 'publish' ? byteLength(change.data) : 0), 0)
+}
+
 function itemOf(deps: WriteAdvanceDeps, run: HeldRun, happening: Happening, changes: Change[]): Item {
   const entries = changes.filter(change => change.kind === 'record')
   const executions = entries.filter(({ type }) => EXECUTIONS.has(type)).length
@@ -98,7 +102,7 @@ function itemOf(deps: WriteAdvanceDeps, run: HeldRun, happening: Happening, chan
   const settle = changes.at(-1)
   return {
     run,
-    bytes: bytesOf(entries),
+    bytes: bytesOf(entries) + publishedBytesOf(changes),
     advance: {
       runId: run.runId,
       token: run.token,

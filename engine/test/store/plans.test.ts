@@ -4,8 +4,10 @@
  * they do in an engine within a second. What each call reads is counted in blocks: few, because it goes by a key.
  */
 import { expect, test } from 'vitest'
+import type { Change } from '../../src/core/change.ts'
 import { open, type Sql } from '../../src/store/db.ts'
 import { walkFanouts } from '../../src/store/ingest.ts'
+import { findHeads, readPublished } from '../../src/store/published.ts'
 import { findLeased, findOrphans, findRunnable, forgetWorkers, reap, release } from '../../src/store/queue.ts'
 import { findRun, readJournal } from '../../src/store/runs.ts'
 import { refreshStatistics } from '../../src/store/statistics.ts'
@@ -83,7 +85,11 @@ async function live(
   await measure('advance settled', () =>
     write(
       on,
-      leased.map((run, n) => anAdvance(run, [], n % 3 === 0 ? 'trouble' : n % 3 === 1 ? 'continue' : 'done')),
+      leased.map((run, n) => {
+        const published = aRecord({ type: 'published', key: 'publish:a', data: '{}' })
+        const changes: Change[] = [{ kind: 'publish', channel: 'a', data: '1' }, published]
+        return anAdvance(run, changes, n % 3 === 0 ? 'trouble' : n % 3 === 1 ? 'continue' : 'done')
+      }),
     ),
   )
   await measure('walkFanouts', () => walkFanouts(on.sql, on.ws, 100))
@@ -93,6 +99,16 @@ async function live(
   await measure('findOrphans', () => findOrphans(on.sql, on.worker))
   await measure('forgetWorkers', () => forgetWorkers(on.sql, 10_000))
   await measure('findRun', () => findRun(on.sql, on.ws, leased[0]?.runId as never))
+  await measure('readPublished', () =>
+    readPublished(on.sql, { ws: on.ws, runId: leased[0]?.runId as never, after: 0, channels: null, limit: 32 }),
+  )
+  await measure('findHeads', () =>
+    findHeads(
+      on.sql,
+      on.ws,
+      leased.map(({ runId }) => runId),
+    ),
+  )
   await measure('readJournal', () =>
     readJournal(on.sql, { ws: on.ws, runId: leased[0]?.runId as never, after: 0, limit: 100 }),
   )
@@ -112,6 +128,9 @@ async function fill(on: Store): Promise<void> {
   await on.sql`
     insert into stepwell.journal (ws, run_id, generation, seq, turn, at, type, key, settles, data)
     select ${on.ws}, stepwell.uuid_floor(now()), n, 1, 1, now(), 'run_started', null, false, '{}' from filler`
+  await on.sql`
+    insert into stepwell.published (ws, run_id, seq, channel, at, data)
+    select ${on.ws}, stepwell.uuid_floor(now()), n, 'a', now(), '{}' from filler`
   await on.sql`
     insert into stepwell.queue (ws, run_id, ready_at) select ${on.ws}, id, now() + n * interval '1 second' from filler
     where n % 3 = 0`

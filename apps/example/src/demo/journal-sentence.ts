@@ -39,6 +39,8 @@ export function describeEntry(entry: JournalEntryView): Sentence | null {
       return { text: line('gets', entry.key, entry.data.name), tone: 'plain' }
     case 'wait_expired':
       return { text: line('gives up', entry.key, 'nothing came in time'), tone: 'busy' }
+    case 'published':
+      return { text: line('tells', '', `on ${entry.data.channel}`), tone: 'quiet' }
     case 'signal_awaited':
       return { text: line('waits', entry.key, `for the signal "${entry.data.signal}"`), tone: 'quiet' }
     case 'signal_received':
