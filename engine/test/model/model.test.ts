@@ -155,7 +155,7 @@ function undoableOf(whole: Program): Set<string> {
 }
 
 /** Every child that was started is there once, and ended as it should; steps that the ledger has were recorded. */
-async function expectFamily(world: World, { label, expected, isCancelled }: Lived): Promise<void> {
+async function expectFamily(world: World, { label, expected, isCancelled, run }: Lived): Promise<void> {
   const rows = await world.sql<{ label: string; state: string; count: number }[]>`
     select t.value as label, min(d.state) as state, count(*)::int as count
     from stepwell.run_tags t
@@ -164,6 +164,13 @@ async function expectFamily(world: World, { label, expected, isCancelled }: Live
     group by t.value`
   for (const row of rows) expect(row.count, `${row.label} is one run`).toBe(1)
   if (isCancelled) return
+  const published = await world.sql<{ seq: string; text: string }[]>`
+    select seq, data::json #>> '{}' as text from stepwell.published where run_id = ${world.uuidOf(run)} order by seq`
+  expect(
+    published.map(({ seq }) => Number(seq)),
+    `${label} numbers what it publishes`,
+  ).toEqual(published.map((_, n) => n + 1))
+  expect(published.map(({ text }) => text).sort(), `${label} publishes once`).toEqual([...expected.published].sort())
   const states = new Map(rows.map(row => [row.label, row.state]))
   expect(states, label).toEqual(expected.family)
 }

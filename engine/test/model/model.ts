@@ -14,6 +14,8 @@ export interface Expected {
   /** Names of signals, and how many of each are received; names of events. */
   signals: Map<string, number>
   events: string[]
+  /** What it publishes by itself, in whatever order. */
+  published: string[]
 }
 
 class Failure extends Error {}
@@ -35,6 +37,7 @@ export function expectedOf(label: string, first: Program): Expected {
     family: new Map(),
     signals: new Map(),
     events: [],
+    published: [],
   }
   let program = first
   for (;;) {
@@ -93,6 +96,9 @@ function evaluateOne(statement: Statement, label: string, expected: Expected): u
     case 'say':
       expected.status = id
       return 'said'
+    case 'publish':
+      expected.published.push(`${expected.generation} ${id}`)
+      return 'published'
     case 'chance':
       return 'number,36,true'
     case 'parallel':

@@ -20,6 +20,7 @@ export type Statement =
   | { kind: 'poll'; id: string; tries: number }
   | { kind: 'say'; id: string }
   | { kind: 'chance'; id: string }
+  | { kind: 'publish'; id: string; isAwaited: boolean }
   | { kind: 'parallel'; id: string; branches: Statement[][] }
   | { kind: 'try'; id: string; body: Statement[] }
 
@@ -132,6 +133,11 @@ class Execution {
         step.setStatus(id)
         step.setTags({ said: id })
         return 'said'
+      case 'publish': {
+        const published = step.publish('log', `${this.#generation} ${id}`)
+        if (statement.isAwaited) await published
+        return 'published'
+      }
       case 'chance':
         return [typeof step.random(), step.uuid().length, step.now() instanceof Date].join()
       case 'parallel':
@@ -177,6 +183,7 @@ const { statement } = fc.letrec<{ statement: Statement }>(tie => ({
     fc.record({ kind: fc.constant('poll'), id: fc.constant(''), tries: fc.integer({ min: 1, max: 3 }) }),
     fc.record({ kind: fc.constant('say'), id: fc.constant('') }),
     fc.record({ kind: fc.constant('chance'), id: fc.constant('') }),
+    fc.record({ kind: fc.constant('publish'), id: fc.constant(''), isAwaited: fc.boolean() }),
     fc.record({
       kind: fc.constant('parallel'),
       id: fc.constant(''),

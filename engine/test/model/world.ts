@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as pause } from 'node:timers/promises'
 import { getRequestListener } from '@hono/node-server'
+import { decodeId } from '@stepwell/protocol'
 import { StepwellClient, serve } from '@stepwell/sdk'
 import { createEngine, type Engine } from '../../src/engine.ts'
 import { createHttp } from '../../src/http/app.ts'
@@ -123,6 +124,10 @@ export class World {
       await victim?.engine.stop(0)
       await victim?.front.close()
     }
+  }
+
+  uuidOf(run: string): string {
+    return decodeId('run', run) ?? ''
   }
 
   async brokenInvariants(): Promise<readonly unknown[]> {
