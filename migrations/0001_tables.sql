@@ -110,7 +110,7 @@ create table stepwell.waits (
   -- 'cancel' and 'deadline' do not resume the run, they ask it to end: an event by which it is cancelled, a time-out of its own
   kind text not null check (kind in ('sleep', 'event', 'retry', 'resend', 'signal', 'child', 'cancel', 'deadline')),
   due_at timestamptz,
-  -- the name of an event or a signal, which child, or which time-out
+  -- the name of an event or a signal, which child, which time-out, or why an attempt failed
   event text,
   hash uuid,
   opened_at timestamptz not null,

@@ -232,6 +232,7 @@ begin
   perform stepwell.remember_taken(p_ws, v_runs);
   -- bounded: a run that goes on for years keeps one generation
   delete from stepwell.journal where ws = p_ws and run_id = any(v_runs);
+  delete from stepwell.turns where ws = p_ws and run_id = any(v_runs);
   update stepwell.runs set generation = generation + 1, turns_settled = 0, wants_undo = false, trouble = null,
     version = v_versions[array_position(v_runs, id)]
   where ws = p_ws and id = any(v_runs);

@@ -135,7 +135,8 @@ export class StepwellClient<Events extends EventMap = UntypedEvents> {
     const url = options.url ?? this.#appUrl ?? process.env.STEPWELL_APP_URL
     if (url === undefined || !/^https?:\/\//.test(url) || !URL.canParse(url)) {
       const what = url === undefined ? 'It is not said where this app is' : `The app's address ${url} is no http URL`
-      const how = 'Pass { url: "http://localhost:3000/api/stepwell" }, or set STEPWELL_APP_URL.'
+      const how =
+        'Pass it to the client, new StepwellClient({ appUrl: "http://localhost:3000/api/stepwell" }), or set STEPWELL_APP_URL.'
       throw new StepwellError('body_invalid', `${what}. ${how}`)
     }
     const body = JSON.stringify({
@@ -286,6 +287,9 @@ function isNotUpYet(error: unknown): boolean {
   return (
     isKeyToCome ||
     error.code === 'app_unreachable' ||
+    // The engine is starting, or hands over to the next one.
+    error.code === 'unavailable' ||
+    error.code === 'draining' ||
     (cause instanceof Error && 'code' in cause && cause.code === 'ECONNREFUSED')
   )
 }

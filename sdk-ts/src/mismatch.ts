@@ -32,6 +32,6 @@ function mismatch(functionId: string, key: string, recorded: Recorded, instead: 
     'journal_mismatch',
     `The journal of this run has ${describeRecorded(recorded)} under the key ${JSON.stringify(key)}; ` +
       `the code of "${functionId}" that runs now ${instead}. Put the step back, or deploy the old code again until ` +
-      'its runs have ended, or give the changed function a new id.',
+      'its runs have ended, or give the changed function a new version and serve the old one beside it.',
   )
 }

@@ -15,6 +15,9 @@ const FOLLOWERS = { onFailure: 'on-failure', onCancel: 'on-cancel' } as const
  */
 export function toPolicies(id: string, options: AnyPolicies): DurableFunction['policies'] {
   const { timeouts, cancelOn, tags, onFailure, onCancel } = options
+  if (cancelOn !== undefined && !Array.isArray(cancelOn)) {
+    throw new TypeError(`cancelOn of function "${id}" is no list of rules: cancelOn: [{ event: "order.cancelled" }].`)
+  }
   const startMs = readTimeout(id, 'start', timeouts?.start)
   const finishMs = readTimeout(id, 'finish', timeouts?.finish)
   const hasTimeouts = startMs !== undefined || finishMs !== undefined

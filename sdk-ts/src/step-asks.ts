@@ -79,6 +79,9 @@ export function readWait(id: string, options: WaitOptions & { schema?: StandardS
 }
 
 function checkMatch(id: string, match: Match): void {
+  if (typeof match !== 'object' || match === null || Array.isArray(match)) {
+    throw matchInvalid(id, 'it is no object of paths and values; pass { orderId: 7 }')
+  }
   const paths = Object.entries(match)
   if (paths.length > LIMITS.matchPaths) {
     throw matchInvalid(id, `it has ${paths.length} paths; at most ${LIMITS.matchPaths} are allowed`)

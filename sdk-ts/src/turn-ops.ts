@@ -33,3 +33,13 @@ export function mayWaitWith(ops: readonly WrittenOp[], pending: Iterable<Slot>):
 
 /** What a handler can be left waiting for as soon as it is recorded. */
 const WAITING_KINDS: ReadonlySet<Ask['wanted']['kind']> = new Set(['sleep', 'wait', 'receive', 'invoke'])
+
+/** A forgotten `await`: the handler has returned, so that these bodies never run. */
+export function warnOfUnstarted(functionId: string, slots: readonly Slot[]): void {
+  const keys = slots.flatMap(slot => (slot.ask?.wanted.kind === 'step' ? [JSON.stringify(slot.key)] : []))
+  if (keys.length === 0) return
+  console.warn(
+    `[stepwell] Function "${functionId}" returned without waiting for what it had asked for; its body did not run: ` +
+      `${keys.join(', ')}. Await the step.`,
+  )
+}

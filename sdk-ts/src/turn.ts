@@ -23,7 +23,7 @@ import type { Scopes } from './scopes.ts'
 import { TurnBodies } from './turn-bodies.ts'
 import { TurnHandler } from './turn-handler.ts'
 import type { TurnEnd, TurnInput } from './turn-input.ts'
-import { endOpText, mayWaitWith } from './turn-ops.ts'
+import { endOpText, mayWaitWith, warnOfUnstarted } from './turn-ops.ts'
 import { TurnReports } from './turn-reports.ts'
 import { toWireError } from './wire-error.ts'
 
@@ -255,7 +255,9 @@ class TurnExecution {
 
   /** The last report of a handler that has ended; null when messages that it did not wait for are reported first. */
   #end(end: HandlerEnd): string | null {
-    for (const { key, ask } of this.#memo.takeReady()) if (ask !== null) this.#outbox.addAsk(key, ask)
+    const unstarted = this.#memo.takeReady()
+    if (unstarted.length > 0 && 'value' in end) warnOfUnstarted(this.#definition.id, unstarted)
+    for (const { key, ask } of unstarted) if (ask !== null) this.#outbox.addAsk(key, ask)
     const { canReport } = this.#reports
     if (!canReport) this.#reports.stop()
     this.#outbox.keepMessages()

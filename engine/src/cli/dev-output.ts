@@ -132,8 +132,9 @@ function createRunLines({ say, colors }: Terminal): { add(run: EndedRun): void; 
     const rest = runs.slice(LINES_PER_FLUSH)
     isBurst = rest.length > 0
     if (!isBurst) return
-    const failed = rest.filter(run => run.settle.state === 'failed').length
-    const became = failed === 0 ? 'all completed' : `${failed} of them failed`
+    const ofState = (state: EndedRun['settle']['state']) => rest.filter(run => run.settle.state === state).length
+    const others = (['failed', 'cancelled'] as const).filter(state => ofState(state) > 0)
+    const became = others.map(state => `${ofState(state)} of them ${state}`).join(', ') || 'all completed'
     say(colors.dim(`… and ${rest.length} more runs ended, ${became}`))
   }
 
@@ -150,6 +151,8 @@ function lineOf({ function: name, runId, ms, settle }: EndedRun, colors: Colors)
   const time = ms < SECONDS_FROM_MS ? `${Math.round(ms)} ms` : seconds(ms)
   const run = `${name} ${colors.dim(runId)}`
   if (settle.state === 'completed') return `${colors.green('✓')} ${run} completed ${colors.dim(time)}`
+  if (settle.state === 'cancelled')
+    return `${colors.yellow('⊘')} ${run} ${colors.yellow('cancelled')} after ${time}${messageOf(settle.error)}`
   return `${colors.red('✗')} ${run} ${colors.red('failed')} after ${time}${messageOf(settle.error)}`
 }
 

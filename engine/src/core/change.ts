@@ -5,7 +5,9 @@ import type { Trouble } from './happening.ts'
 export type Change =
   | RecordChange
   /** Open an interest in time or in an event. `dueAtMs` is Unix time by the database's clock. */
-  | { kind: 'open_wait'; wait: 'sleep' | 'retry'; key: string; dueAtMs: number }
+  | { kind: 'open_wait'; wait: 'sleep'; key: string; dueAtMs: number }
+  /** `why` says for people what has failed. */
+  | { kind: 'open_wait'; wait: 'retry'; key: string; dueAtMs: number; why: string }
   | { kind: 'open_wait'; wait: 'event'; key: string; dueAtMs: number | null; event: string; match: Match }
   | { kind: 'open_wait'; wait: 'signal'; key: string; dueAtMs: number | null; signal: string }
   /** `label` says for people what is waited for. */

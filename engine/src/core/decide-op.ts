@@ -1,5 +1,15 @@
 /* Ops, one by one: which journal line each becomes, and what it opens or starts. */
-import { type EndOp, encodeId, type InvokeOp, LIMITS, type Op, type SleepOp, type StepOp } from '@stepwell/protocol'
+import {
+  type EndOp,
+  encodeId,
+  type InvokeOp,
+  LIMITS,
+  type Op,
+  type RetryPolicy,
+  type SleepOp,
+  type StepOp,
+  type WireError,
+} from '@stepwell/protocol'
 import { assertNever } from './assert-never.ts'
 import { byteLength } from './byte-length.ts'
 import type { Change, RecordChange } from './change.ts'
@@ -138,9 +148,18 @@ function recordStep(snapshot: Snapshot, op: StepOp, earlierAttempts: number, dic
   const data = JSON.stringify({ error: op.error, attempt, dueAt, durationMs: op.durationMs })
   return [
     { ...record('step_retrying', op, false, data), ...times },
-    { kind: 'open_wait', wait: 'retry', key: op.key, dueAtMs },
+    { kind: 'open_wait', wait: 'retry', key: op.key, dueAtMs, why: whyOf(op.error, attempt, op.retry) },
   ]
 }
+
+/** The last error of a step in a line, and how many attempts it has. */
+function whyOf({ name, message }: WireError, attempt: number, retry: RetryPolicy | undefined): string {
+  const line = `${name}: ${message}`.replace(/\s+/g, ' ')
+  const shown = line.length <= WHY_CHARS ? line : `${line.slice(0, WHY_CHARS - 1)}…`
+  return `${shown} (attempt ${attempt} of ${retry?.maxAttempts ?? attempt})`
+}
+
+const WHY_CHARS = 200
 
 function record(
   type: RecordChange['type'],

@@ -6,7 +6,7 @@ export interface OpenWait {
   key: string
   /** ISO 8601. */
   dueAt: string | null
-  /** The name of an event or a signal, or which child. */
+  /** The name of an event or a signal, which child, or what has failed. */
   event: string | null
 }
 
@@ -44,6 +44,6 @@ function sentenceOf(wait: OpenWait): string {
     case 'child':
       return `Waiting in "${wait.key}" for the child ${wait.event}${until}.`
     default:
-      return `Step "${wait.key}" failed; its next attempt is due at ${wait.dueAt}.`
+      return `Step "${wait.key}" failed${wait.event === null ? '' : `: ${wait.event}`}; its next attempt is due at ${wait.dueAt}.`
   }
 }

@@ -139,7 +139,11 @@ export function addRuns(app: HttpApp, { engine }: Pick<HttpOptions, 'engine'>): 
     const { runId, id } = readRunId(c)
     const { ws, name } = c.get('catalog')
     if (runId === null) throw runNotFound(id, name)
-    return answer(c, 202, await engine.sendMessage(ws, runId, parsed.data))
+    const sent = engine.sendMessage(ws, runId, parsed.data).catch(async error => {
+      const isGone = error instanceof EngineError && error.code === 'run_ended'
+      throw isGone && (await findRun(sql, ws, runId)) === null ? runNotFound(id, name) : error
+    })
+    return answer(c, 202, await sent)
   })
 
   addRoute(app, cancelRoute, async c => {

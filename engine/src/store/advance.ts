@@ -156,6 +156,8 @@ function awaitedOf(wait: OpenWait): string | null {
       return wait.signal
     case 'child':
       return wait.label
+    case 'retry':
+      return wait.why
     default:
       return null
   }
@@ -209,7 +211,12 @@ function addExtra(extra: Extra, run: number, change: Change, starts: Advance['st
 /** What the end of a run is to the run that waits for it. */
 function resultOf(settle: Extract<Settle, { step: 'done' }>): { type: EntryType; data: string | null } {
   if (settle.state === 'completed') return { type: 'child_completed', data: settle.output }
-  return { type: 'child_failed', data: `{"error":${settle.error ?? 'null'}}` }
+  if (settle.state === 'failed') return { type: 'child_failed', data: `{"error":${settle.error ?? 'null'}}` }
+  const { message, ...error } = JSON.parse(settle.error ?? '{}') as { message?: string }
+  return {
+    type: 'child_failed',
+    data: JSON.stringify({ error: { ...error, message: `The child was cancelled: ${message}` } }),
+  }
 }
 
 type Settle = Extract<Change, { kind: 'settle' }>

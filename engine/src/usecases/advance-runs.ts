@@ -18,7 +18,7 @@ import { isDatabaseAway } from '../store/db.ts'
 import type { Shapes } from './ensure-shape.ts'
 import type { HeldRun, HeldRuns } from './held-runs.ts'
 import { findInvoked } from './other-runs.ts'
-import { createWriteAdvance, type WriteAdvance, type WriteAdvanceDeps } from './write-advances.ts'
+import { createWriteAdvance, isProgress, type WriteAdvance, type WriteAdvanceDeps } from './write-advances.ts'
 
 export interface AdvanceDeps extends WriteAdvanceDeps {
   shapes: Shapes
@@ -125,7 +125,7 @@ function applyToMemory(deps: AdvanceDeps, run: HeldRun, changes: Change[], advan
   }
   const isSettled = settle?.kind === 'settle' && settle.step !== 'running'
   if (settle?.kind === 'settle' && settle.step === 'trouble') deps.wakeAt(run.ws, run.snapshot.nowMs + settle.resendMs)
-  else run.snapshot.trouble = null
+  else if (isProgress(changes)) run.snapshot.trouble = null
   for (const change of changes)
     if (change.kind === 'open_wait' && change.dueAtMs !== null) deps.wakeAt(run.ws, change.dueAtMs)
   if (isSettled) {

@@ -61,7 +61,7 @@ export function createSendMessage(deps: SendMessageDeps): SendMessage {
 
 function refusal(delivery: Exclude<Delivery, 'ok'>, run: string): EngineError {
   if (delivery === 'ended') {
-    const message = `Run ${run} has ended, or there is none of that id: nobody will receive the signal. Look at the run.`
+    const message = `Run ${run} has ended: nobody will receive the signal. Look at the run.`
     return new EngineError('run_ended', 409, message)
   }
   const message = `Run ${run} has ${LIMITS.signalsPerRun} signals that it has not received. Let it receive some, or send fewer.`

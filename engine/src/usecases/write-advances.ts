@@ -109,7 +109,8 @@ function itemOf(deps: WriteAdvanceDeps, run: HeldRun, happening: Happening, chan
       generation: run.snapshot.generation,
       turn: run.turn,
       nextSeq: run.nextSeq,
-      clearTrouble: run.snapshot.trouble !== null,
+      // A sign of life is no progress: the app may refuse the turn all the same.
+      clearTrouble: run.snapshot.trouble !== null && isProgress(changes),
       attempts: run.snapshot.attempts + executions,
       stamps: {
         readyAtMs: run.readyAtMs,
@@ -125,6 +126,11 @@ function itemOf(deps: WriteAdvanceDeps, run: HeldRun, happening: Happening, chan
       starts: startsOf(run, changes),
     },
   }
+}
+
+/** Whether the app does something with the run again: it records something, or ends its turn. */
+export function isProgress(changes: readonly Change[]): boolean {
+  return changes.some(change => change.kind !== 'settle' || change.step !== 'running')
 }
 
 /** One statement for all, with the events that they send. Nothing is half-written. */

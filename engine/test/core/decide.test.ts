@@ -73,7 +73,13 @@ describe('a step', () => {
 
     expect(changes[0]).toMatchObject({ type: 'step_retrying', settles: false })
     // attempt 1 of the curve, and a jitter of 0.5: three quarters of a second
-    expect(changes[1]).toEqual({ kind: 'open_wait', wait: 'retry', key: 'charge', dueAtMs: NOW + 750 })
+    expect(changes[1]).toEqual({
+      kind: 'open_wait',
+      wait: 'retry',
+      key: 'charge',
+      dueAtMs: NOW + 750,
+      why: 'Error: card declined (attempt 1 of 4)',
+    })
   })
 
   test.each([1, 2, 3])('that failed %i times is tried again after twice as long', failures => {

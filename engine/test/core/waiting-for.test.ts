@@ -19,7 +19,11 @@ test.each<[string, OpenWait, string]>([
     aWait({ kind: 'event', key: 'ok', event: 'approved' }),
     `Waiting in "ok" for the event "approved" until ${AT}.`,
   ],
-  ['a back-off', aWait({ kind: 'retry', key: 'charge' }), `Step "charge" failed; its next attempt is due at ${AT}.`],
+  [
+    'a back-off',
+    aWait({ kind: 'retry', key: 'charge', event: 'Error: no (attempt 1 of 4)' }),
+    `Step "charge" failed: Error: no (attempt 1 of 4); its next attempt is due at ${AT}.`,
+  ],
 ])('%s is one sentence', (_name, wait, sentence) => {
   expect(waitingFor([wait], null)).toBe(sentence)
 })

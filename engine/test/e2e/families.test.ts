@@ -434,6 +434,9 @@ describe('generations', () => {
     const rows = await system.engine.pools.read`
       select generation from stepwell.journal where run_id = ${system.uuidOf(run)} group by generation`
     expect([...rows]).toEqual([{ generation: 4 }])
+    const turns = await system.engine.pools.read`
+      select generation from stepwell.turns where run_id = ${system.uuidOf(run)} group by generation`
+    expect([...turns]).toEqual([{ generation: 4 }])
   })
 
   test('see an event once', async () => {

@@ -209,7 +209,7 @@ export function aSleep(key: string, dueAtMs: number): Change[] {
 export function aRetry(key: string, dueAtMs: number): Change[] {
   return [
     aRecord({ type: 'step_retrying', key, settles: false, data: null }),
-    { kind: 'open_wait', wait: 'retry', key, dueAtMs },
+    { kind: 'open_wait', wait: 'retry', key, dueAtMs, why: 'Error: no (attempt 1 of 4)' },
   ]
 }
 
