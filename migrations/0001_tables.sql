@@ -81,7 +81,7 @@ create table stepwell.runs (
   primary key (ws, id)
 ) with (fillfactor = 80);
 create index runs_by_function on stepwell.runs (ws, function, id);
-create index runs_by_parent on stepwell.runs (ws, parent_id) where parent_id is not null;
+create index runs_by_parent on stepwell.runs (ws, parent_id, id) where cancelled_with_parent;
 
 -- What may run now or is running. One row per run, so one turn at a time is a key and not a convention.
 create table stepwell.queue (

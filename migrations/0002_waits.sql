@@ -72,11 +72,10 @@ language sql stable as $$
   select '{"by":' || to_json(p_by) || ',"message":' || to_json(p_message) || '}'
 $$;
 
--- Whether an app has had a turn of the run, as far as can be seen: one has it, one has ended, or one has left something.
+-- Whether an app has begun with the run, as far as is recorded: a turn of it has ended, or has left something.
 create function stepwell.has_started(p_ws int, p_run uuid) returns boolean
 language sql stable as $$
-  select exists (select from stepwell.queue where ws = p_ws and run_id = p_run and owner is not null)
-    or exists (select from stepwell.runs where ws = p_ws and id = p_run and (turns_settled > 0 or generation > 1))
+  select exists (select from stepwell.runs where ws = p_ws and id = p_run and (turns_settled > 0 or generation > 1))
     or exists (select from stepwell.journal where ws = p_ws and run_id = p_run and seq > 1)
 $$;
 
@@ -199,6 +198,12 @@ begin
   loop
     with open_waits as (
       select w.run_id, w.key, w.hash, w.opened_at, w.ord,
+        -- neither the event that starts the run cancels it, nor one before that
+        case when w.kind = 'cancel' then (
+          select j.event_id from stepwell.journal j
+          where j.ws = p_ws and j.run_id = w.run_id and j.seq = 1
+          order by j.generation
+          limit 1) end as started_by,
         row_number() over (partition by w.run_id, w.hash order by w.opened_at, w.ord) as rank
       from stepwell.waits w
       where w.ws = p_ws and w.run_id = any(v_woken) and w.hash = any(v_now_hashes)
@@ -206,9 +211,14 @@ begin
     ), left_over as (
       select run_id, hash, event, row_number() over (partition by run_id, hash order by event) as rank
       from (
-        -- of each hash no more events than the run can take, and the one that started it
-        select o.run_id, o.hash, unnest(k.events[1:o.waits + coalesce(given.events, 0) + 1]) as event
-        from (select run_id, hash, count(*) as waits from open_waits group by run_id, hash) o
+        -- of each hash no more events than the run can take, behind the one that starts it in this transaction
+        select o.run_id, o.hash, unnest(k.events[1 + o.passed:o.passed + o.waits + coalesce(given.events, 0)]) as event
+        from (
+          select w.run_id, w.hash, count(*) as waits,
+            coalesce(max((select count(*) from unnest(p_keys_event, p_hashes) as p(event, hash)
+              where p.hash = w.hash and p.event <= array_position(p_event_ids, w.started_by))), 0) as passed
+          from open_waits w group by w.run_id, w.hash
+        ) o
         join (
           select hash, array_agg(event order by event) as events
           from unnest(p_keys_event, p_hashes) as t(event, hash)
@@ -217,10 +227,6 @@ begin
         left join (select run_id, count(*) as events from unnest(v_runs) as run_id group by run_id) given on given.run_id = o.run_id
       ) e
       where not exists (select from unnest(v_runs, v_events) as t(run_id, event) where t.run_id = e.run_id and t.event = e.event)
-        -- the event that starts a run in this transaction does not cancel it
-        and not exists (
-          select from stepwell.journal j
-          where j.ws = p_ws and j.run_id = e.run_id and j.event_id = p_event_ids[e.event] and j.seq = 1)
     ), pairs as (
       select w.run_id, w.key, e.event, w.opened_at, w.ord, count(*) over (partition by w.run_id, e.event) as wanted
       from open_waits w

@@ -1,7 +1,7 @@
 -- Why: taking runs from the queue, resuming the ones that are due, and giving up leases. Locks: none. Old engines: none.
 
--- Moves what has arrived for leased runs into their journals. p_seqs[i] is the next free seq of p_runs[i].
-create function stepwell.deliver(p_ws int, p_runs uuid[], p_seqs int[], p_turns int[])
+-- Moves what has arrived for leased runs into their journals, as delivered at p_at. p_seqs[i] is the next free seq of p_runs[i].
+create function stepwell.deliver(p_ws int, p_runs uuid[], p_seqs int[], p_turns int[], p_at timestamptz)
 returns table (run_id uuid, seq int, at timestamptz, type text, key text, data text)
 language sql as $$
   with arrived as (
@@ -20,7 +20,7 @@ language sql as $$
   insert into stepwell.journal as j (ws, run_id, generation, seq, turn, at, type, key, settles, event_id, data)
   select p_ws, run_id, generation,
     first_seq + row_number() over (partition by run_id order by arrived_at, ord)::int - 1,
-    turn, clock_timestamp(), type, nullif(key, stepwell.cancel_key()), type not in ('step_due', 'cancel_requested'), event_id, data
+    turn, p_at, type, nullif(key, stepwell.cancel_key()), type not in ('step_due', 'cancel_requested'), event_id, data
   from live
   returning j.run_id, j.seq, j.at, j.type, j.key, j.data
 $$;
@@ -60,7 +60,7 @@ begin
   where q.ws = p_ws and q.run_id = any(v_runs);
 
   if exists (select from stepwell.inbox i where i.ws = p_ws and i.run_id = any(v_runs)) then
-    perform stepwell.deliver(p_ws, array_agg(r.id), array_agg(r.next_seq), array_agg(r.next_turn))
+    perform stepwell.deliver(p_ws, array_agg(r.id), array_agg(r.next_seq), array_agg(r.next_turn), clock_timestamp())
     from (
       select runs.id, runs.turns_settled + 1 as next_turn, (
         select max(j.seq) + 1 from stepwell.journal j
@@ -108,6 +108,11 @@ begin
   -- is fired again.
   perform set_config('synchronous_commit', 'off', true);
   if pg_try_advisory_xact_lock(p_ws, -1) then
+    -- An app may be at work on its first turn and have left nothing yet: whether that is a start shows when the turn ends.
+    update stepwell.waits w set due_at = v_now + interval '1 second'
+    where w.ws = p_ws and w.due_at >= v_from and w.due_at <= v_now and w.kind = 'deadline' and w.event = 'start_timeout'
+      and exists (select from stepwell.queue q where q.ws = p_ws and q.run_id = w.run_id and q.owner is not null)
+      and not stepwell.has_started(p_ws, w.run_id);
     -- served by waits_due
     select array_agg(run_id order by due_at, opened_at, ord), array_agg(key order by due_at, opened_at, ord) into v_runs, v_keys
     from (

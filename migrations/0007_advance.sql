@@ -117,7 +117,7 @@ begin
       select r.i, d.seq, d.type, d.key, d.data
       from stepwell.deliver(p_ws,
         array(select p_run_id[i] from unnest(v_deliver) i), array(select p_run_seq[i] from unnest(v_deliver) i),
-        array(select p_run_turn[i] from unnest(v_deliver) i)) d
+        array(select p_run_turn[i] from unnest(v_deliver) i), v_now) d
       join unnest(v_deliver) as r(i) on p_run_id[r.i] = d.run_id
       order by r.i, d.seq
     loop
@@ -172,7 +172,7 @@ begin
         from stepwell.deliver(p_ws,
           array(select p_run_id[i] from unnest(v_deliver) i),
           array(select p_run_seq[i] + v_before[i] + (select count(*)::int from unnest(p_entry_run) e where e = i) from unnest(v_deliver) i),
-          array(select p_run_turn[i] from unnest(v_deliver) i)) d
+          array(select p_run_turn[i] from unnest(v_deliver) i), v_now) d
         join unnest(v_deliver) as r(i) on p_run_id[r.i] = d.run_id
         order by r.i, d.seq
       loop

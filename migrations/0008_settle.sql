@@ -19,13 +19,18 @@ declare
   v_in_trouble uuid[];
 begin
   select
-    array_agg(id) filter (where step = 'done' or step = 'trouble' or (step = 'waiting' and not again)),
-    array_agg(id) filter (where step in ('continue', 'next_generation') or (step = 'waiting' and again)),
+    array_agg(id) filter (where step = 'done' or (step = 'trouble' and not ends) or (step = 'waiting' and not again)),
+    array_agg(id) filter (where step in ('continue', 'next_generation') or (step = 'trouble' and ends) or (step = 'waiting' and again)),
     array_agg(id) filter (where step = 'done'),
     array_agg(id) filter (where step in ('continue', 'waiting')),
     array_agg(id) filter (where clear and step <> 'trouble')
   into v_leave, v_requeue, v_done, v_settled, v_clear
   from unnest(p_run_id, p_run_step, p_ok, p_again, p_run_clear) as r(id, step, ok, again, clear)
+  -- a wish that the run ends does not wait for the app to answer
+  cross join lateral (
+    select step = 'trouble' and again and exists (
+      select from stepwell.inbox i where i.ws = p_ws and i.run_id = r.id and i.type = 'cancel_requested') as ends
+  ) wish
   where ok;
 
   if v_settled is not null then

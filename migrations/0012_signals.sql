@@ -13,6 +13,8 @@ declare
   v_key text;
   v_status text;
   v_statuses text[] := '{}';
+  v_held_run uuid;
+  v_held int;
 begin
   -- holds the queue rows: no run here can end, and no wait of theirs be opened, before this commits
   perform stepwell.wake(p_ws, p_run_id);
@@ -30,12 +32,18 @@ begin
       where w.ws = p_ws and w.hash = p_hash[v_i] and w.run_id = v_run
       order by w.opened_at desc, w.ord desc
       limit 1;
+      -- counted once for a run, not for each of its messages
+      if v_key is null and v_held_run is distinct from v_run then
+        v_held_run := v_run;
+        select count(*) into v_held from (select from stepwell.signals s where s.ws = p_ws and s.run_id = v_run limit p_max) held;
+      end if;
       if v_key is not null then
         perform stepwell.take_waits(p_ws, '{}', array[v_run], array[v_key], array['signal'], array[p_id[v_i]], array[p_data[v_i]]);
         v_status := 'ok';
-      elsif (select count(*) >= p_max from (select from stepwell.signals s where s.ws = p_ws and s.run_id = v_run limit p_max) held) then
+      elsif v_held >= p_max then
         v_status := 'full';
       else
+        v_held := v_held + 1;
         insert into stepwell.signals (ws, run_id, hash, received_at, id, data)
         values (p_ws, v_run, p_hash[v_i], clock_timestamp(), p_id[v_i], p_data[v_i]);
         v_status := 'ok';
@@ -73,7 +81,7 @@ begin
     where ws = p_ws and run_id = v_wait.run_id and id = (
       select s.id from stepwell.signals s
       where s.ws = p_ws and s.run_id = v_wait.run_id and s.hash = v_wait.hash
-      order by s.received_at, s.id
+      order by s.hash, s.received_at, s.id
       limit 1)
     returning id, data into v_signal;
     continue when not found;

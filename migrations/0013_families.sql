@@ -203,14 +203,6 @@ begin
   if v_runs is null then
     return;
   end if;
-  -- what was given out came before what still lies there, so it goes to the front again
-  insert into stepwell.signals (ws, run_id, hash, received_at, id, data)
-  select p_ws, i.run_id, stepwell.signal_hash(i.data::json->>'name'), i.arrived_at - interval '1 day', i.event_id, i.data
-  from stepwell.inbox i
-  where i.ws = p_ws and i.run_id = any(v_runs) and i.type = 'signal_received'
-  on conflict do nothing;
-  delete from stepwell.inbox where ws = p_ws and run_id = any(v_runs) and type <> 'cancel_requested';
-  delete from stepwell.waits where ws = p_ws and run_id = any(v_runs) and kind not in ('cancel', 'deadline');
   -- messages and events that reached the run and that its handler has not had
   delete from stepwell.journal j
   using (
@@ -218,17 +210,41 @@ begin
     where p_ok[run]
   ) u
   where j.ws = p_ws and j.run_id = u.id and j.key = u.key and j.type = 'wait_matched';
+  -- Signals that were given out and not had: delivered ones first, then those that were still to be delivered. They came before
+  -- what lies in the buffer of their name, and go before it again. Their names are those of the waits that asked for them:
+  -- nobody else's JSON is parsed here.
+  with given as (
+    select j.run_id, j.key, j.event_id, j.data, 1 as place, j.seq::bigint as ord
+    from json_to_recordset(p_next) as n(run int, unread json)
+    cross join json_array_elements_text(n.unread) as u(key)
+    cross join lateral (
+      select * from stepwell.journal
+      where ws = p_ws and run_id = p_run_id[n.run] and key = u.key and type = 'signal_received' and settles
+      offset 0
+    ) j
+    where p_ok[n.run]
+    union all
+    select i.run_id, i.key, i.event_id, i.data, 2, row_number() over (order by i.arrived_at, i.ord)
+    from stepwell.inbox i
+    where i.ws = p_ws and i.run_id = any(v_runs) and i.type = 'signal_received'
+  ), named as (
+    select g.*, stepwell.signal_hash(w.data::json->>'signal') as hash
+    from given g
+    cross join lateral (
+      select data from stepwell.journal
+      where ws = p_ws and run_id = g.run_id and key = g.key and type = 'signal_awaited'
+      offset 0
+    ) w
+  )
   insert into stepwell.signals (ws, run_id, hash, received_at, id, data)
-  select p_ws, j.run_id, stepwell.signal_hash(j.data::json->>'name'), j.at - interval '2 days', j.event_id, j.data
-  from json_to_recordset(p_next) as n(run int, unread json)
-  cross join json_array_elements_text(n.unread) as u(key)
-  cross join lateral (
-    select * from stepwell.journal
-    where ws = p_ws and run_id = p_run_id[n.run] and key = u.key and type = 'signal_received' and settles
-    offset 0
-  ) j
-  where p_ok[n.run]
+  select p_ws, run_id, hash,
+    coalesce((select min(s.received_at) from stepwell.signals s where s.ws = p_ws and s.run_id = named.run_id and s.hash = named.hash), p_now)
+      - interval '1 millisecond' * row_number() over (partition by run_id, hash order by place desc, ord desc),
+    event_id, data
+  from named
   on conflict do nothing;
+  delete from stepwell.inbox where ws = p_ws and run_id = any(v_runs) and type <> 'cancel_requested';
+  delete from stepwell.waits where ws = p_ws and run_id = any(v_runs) and kind not in ('cancel', 'deadline');
   perform stepwell.remember_taken(p_ws, v_runs);
   -- bounded: a run that goes on for years keeps one generation
   delete from stepwell.journal where ws = p_ws and run_id = any(v_runs);

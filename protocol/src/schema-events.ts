@@ -41,7 +41,7 @@ export const newSignalSchema = z.object({
 })
 
 /** The body of `POST /v1/runs/{id}/cancel`, which may be left out. */
-export const cancelBodySchema = z.object({ reason: z.string().max(LIMITS.cancelMessageChars).exactOptional() })
+export const cancelBodySchema = z.object({ reason: name(LIMITS.cancelMessageChars).exactOptional() })
 
 /** The name of a channel on which a run publishes. */
 export const channel = textWith(problemOfChannel)

@@ -32,6 +32,13 @@ export class Invocable {
     return { ws: catalog.ws === this.#own.ws ? null : catalog.ws, description }
   }
 
+  /** The same apps, beside a newer catalog of its own workspace. */
+  withOwn(own: Catalog): Invocable {
+    const next = new Invocable(own)
+    for (const [app, catalog] of this.#others) next.add(app, catalog)
+    return next
+  }
+
   /** Makes the functions of another app known. */
   add(app: string, catalog: Catalog): void {
     this.#others.set(app, catalog)

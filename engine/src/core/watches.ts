@@ -55,8 +55,12 @@ export function tagsOf({ tags = {} }: FunctionDescription, event: Event): Tags |
   const found: [string, string][] = []
   for (const [name, path] of Object.entries(tags)) {
     const value = scalarsAt(event, [path])?.[0]
-    if (value === undefined || value === null || value === '') continue
-    found.push([name, Array.from(String(value)).slice(0, LIMITS.tagValueChars).join('')])
+    if (value === undefined || value === null) continue
+    // What a tag cannot hold is left out of it: control characters, and halves of surrogate pairs.
+    const text = Array.from(String(value).replace(/[\p{Cc}\p{Cs}]/gu, ''))
+      .slice(0, LIMITS.tagValueChars)
+      .join('')
+    if (text !== '') found.push([name, text])
   }
   return found.length === 0 ? null : Object.fromEntries(found)
 }

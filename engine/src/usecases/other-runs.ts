@@ -3,7 +3,7 @@ import type { Event } from '@stepwell/protocol'
 import { newestVersion } from '../core/catalog.ts'
 import type { Change, SettleChange } from '../core/change.ts'
 import type { Happening } from '../core/happening.ts'
-import { Invocable, splitFunction } from '../core/invocable.ts'
+import { splitFunction } from '../core/invocable.ts'
 import { tagsOf, watchesOf } from '../core/watches.ts'
 import type { Follow, Start } from '../store/advance.ts'
 import type { Catalogs } from './catalogs.ts'
@@ -17,7 +17,7 @@ export async function findInvoked(catalogs: Catalogs, run: HeldRun, happening: H
     const { app } = splitFunction(op.function)
     if (app === null) {
       run.catalog = await catalogs.reload(run.ws)
-      run.functions = new Invocable(run.catalog)
+      run.functions = run.functions.withOwn(run.catalog)
     } else {
       const other = await catalogs.byName(run.functions.workspaceOf(app))
       if (other !== null) run.functions.add(app, await catalogs.reload(other.ws))
