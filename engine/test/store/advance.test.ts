@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest'
 import type { Change } from '../../src/core/change.ts'
 import type { RunId, Token } from '../../src/core/ids.ts'
+import { askToCancel } from '../../src/store/cancellations.ts'
 import { giveBack } from '../../src/store/queue.ts'
 import { findRun } from '../../src/store/runs.ts'
 import { fireTimers } from '../../src/store/timers.ts'
@@ -309,6 +310,17 @@ describe('an app that does not answer', () => {
 
     const { nextMs } = await fireTimers(store.sql, store.ws, 10)
     expect(nextMs).toBeGreaterThan(50_000)
+  })
+
+  test('keeps no run that was asked to end meanwhile from ending now', async () => {
+    const run = await startRun(store)
+    const leased = await leaseOne(store)
+    await askToCancel(store.sql, store.ws, [run], { by: 'request', message: 'No more.' })
+
+    await writeOne(store, anAdvance(leased, [], 'trouble'))
+
+    const again = await leaseOne(store)
+    expect(again.journal.map(({ type }) => type)).toEqual(['run_started', 'cancel_requested'])
   })
 
   test('keeps what arrived for the turn that is sent again', async () => {

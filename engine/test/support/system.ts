@@ -24,11 +24,17 @@ export interface TestSystem {
   client: StepwellClient
   /** Serves the functions on a port of their own and registers them. */
   serveApp(functions: DurableFunction[]): Promise<ListeningServer>
+  /** Sends one event. Gives the run that it started. */
+  start(name: string, data?: Json): Promise<string>
   /** Sends one event and waits until the run that it started has ended. */
   runToEnd(event: { name: string; data?: Json }): Promise<RunView>
   /** Waits until a run is in one of the states. */
   waitForState(run: string, ...states: RunView['state'][]): Promise<RunView>
   journal(run: string): Promise<JournalEntryView[]>
+  /** Waits until the journal of a run has so many entries of a type. */
+  waitForEntries(run: string, type: JournalEntryView['type'], count: number): Promise<void>
+  /** The child that a run has started, as soon as it has. */
+  childOf(run: string): Promise<string>
   /** The open promises of the database: empty when all are kept. */
   brokenInvariants(): Promise<readonly unknown[]>
   uuidOf(run: string): RunId
@@ -64,6 +70,20 @@ export async function startSystem(options: Partial<EngineOptions> = {}): Promise
     return view
   }
 
+  async function start(name: string, data: Json = {}): Promise<string> {
+    const [sent] = await client.send({ name, data })
+    const run = sent?.runs[0]
+    if (run === undefined) throw new Error(`"${name}" started nothing.`)
+    return run
+  }
+
+  async function waitForEntries(run: string, type: JournalEntryView['type'], count: number): Promise<void> {
+    await waitUntil(`${run} has ${count} of ${type}`, async () => {
+      const journal = await client.getJournal(run)
+      return journal.filter(entry => entry.type === type).length >= count
+    })
+  }
+
   return {
     database,
     engine,
@@ -79,13 +99,16 @@ export async function startSystem(options: Partial<EngineOptions> = {}): Promise
       await client.sync(functions, { url: app.url })
       return app
     },
-    async runToEnd(event) {
-      const [sent] = await client.send(event)
-      const run = sent?.runs[0]
-      if (run === undefined) throw new Error(`"${event.name}" started nothing.`)
-      return waitForState(run, 'completed', 'failed')
-    },
+    start,
+    runToEnd: async ({ name, data }) => waitForState(await start(name, data), 'completed', 'failed'),
     journal: run => client.getJournal(run),
+    waitForEntries,
+    async childOf(run) {
+      await waitForEntries(run, 'child_started', 1)
+      const child = (await client.getJournal(run)).find(entry => entry.type === 'child_started')
+      if (child?.type !== 'child_started') throw new Error(`${run} has no child.`)
+      return child.data.run
+    },
     brokenInvariants: () => engine.pools.read`select * from stepwell.check_invariants()`,
     async stop() {
       await Promise.all(apps.map(app => app.close()))
