@@ -4,8 +4,8 @@ export type HandlerEnd =
   /** `undoFailures`: the steps that could not be undone, and why. */
   | { error: unknown; undoFailures: UndoFailure[] }
   | { cancelled: true }
-  /** JSON text, undefined for nothing; and the keys of messages that nobody has had. */
-  | { continueWith: string | undefined; unread: string[] }
+  /** JSON text, undefined for nothing; and the keys of messages that nobody has had by the time they are asked for. */
+  | { continueWith: string | undefined; unread: () => string[] }
 
 /** An undo that failed for good. */
 export interface UndoFailure {

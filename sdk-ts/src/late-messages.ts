@@ -1,13 +1,12 @@
 /**
  * Messages and events that came to a wait when nobody listened to it any more: it had lost a race. They are kept for the next
- * wait for the same. Everything here follows from the journal, so every replay does the same.
- *
- * `Promise.race` calls `then` of each of its promises with one and the same function. So a promise whose `then` was called
- * with nothing but functions of races that another promise has decided is one that nobody listens to. What `await` does
- * cannot be seen; who awaits goes on, though, and what lets the handler go on is not kept.
+ * wait for the same. Everything here follows from the journal, so every replay does the same. What lets the handler go on
+ * is not kept.
  */
 import type { Entry } from '@stepwell/protocol'
 import type { Wanted } from './ask.ts'
+import { RaceWatch } from './race-watch.ts'
+import type { Slot } from './slot.ts'
 
 /** Entries that bring something which one wait may have and another may want. */
 export type MessageEntry = Extract<Entry, { type: 'signal_received' | 'wait_matched' }>
@@ -18,46 +17,43 @@ interface Kept {
   entry: MessageEntry
 }
 
-type Listener = (value: unknown) => unknown
-
 export class LateMessages {
-  /** By key: the functions that `then` was called with. */
-  readonly #listeners = new Map<string, Set<Listener>>()
-  readonly #decidedRaces = new WeakSet<Listener>()
+  /** Null before the handler has waited for a message: a handler that never does pays nothing. */
+  #races: RaceWatch | null = null
   #kept: Kept[] = []
+  /** By the key of the wait: what its promise was settled with. */
+  readonly #given = new Map<string, MessageEntry>()
+
+  /** The handler waits for a message: from now on it is seen who listens to what. */
+  begin(pending: Iterable<Slot>): void {
+    if (this.#races !== null) return
+    this.#races = new RaceWatch()
+    for (const { key, answer } of pending) if (answer !== null) this.watch(key, answer)
+  }
 
   /** Sees who listens to the promise of a key. */
-  watch(key: string, promise: Promise<unknown>): void {
-    const listen = (listener: Listener | null | undefined) => {
-      // Whoever listens anew has what was kept of it.
-      this.#kept = this.#kept.filter(({ entry }) => entry.key !== key)
-      if (typeof listener !== 'function') return
-      const listeners = this.#listeners.get(key) ?? new Set()
-      this.#listeners.set(key, listeners.add(listener))
+  watch(key: string, answer: Promise<unknown>): void {
+    // Whoever listens anew has what was kept of it.
+    const onListen = () => {
+      if (this.#kept.length > 0) this.#kept = this.#kept.filter(({ entry }) => entry.key !== key)
     }
-    Object.defineProperty(promise, 'then', {
-      value(onFulfilled?: Listener | null, onRejected?: Listener | null) {
-        listen(onFulfilled)
-        return Promise.prototype.then.call(promise, onFulfilled, onRejected)
-      },
-    })
+    this.#races?.watch(key, answer, onListen)
   }
 
-  /** The promise of a key is settled: the races that it is in are decided. */
-  noteSettled(key: string): void {
-    for (const listener of this.#listeners.get(key) ?? []) this.#decidedRaces.add(listener)
-  }
-
-  /** Keeps what an entry brought to a wait that had lost. */
+  /** Keeps what an entry brought to a wait that nobody listens to. */
   keep(entry: MessageEntry, wanted: Wanted): void {
     const what = whatOf(wanted)
     if (what !== null) this.#kept.push({ what, entry })
   }
 
-  /** Whether the promise of a key was raced for, and every race was decided by another. To be asked before it is settled. */
+  /** The promise of a key is settled with a message. */
+  noteGiven(key: string, entry: MessageEntry): void {
+    this.#given.set(key, entry)
+  }
+
+  /** As of the promise of a key. To be asked before it is settled. */
   hasLost(key: string): boolean {
-    const listeners = this.#listeners.get(key)
-    return listeners !== undefined && [...listeners].every(listener => this.#decidedRaces.has(listener))
+    return this.#races?.hasLost(key) ?? false
   }
 
   /** What was kept first of what is wanted; null when there is nothing. */
@@ -68,9 +64,11 @@ export class LateMessages {
     return at === -1 ? null : (this.#kept.splice(at, 1)[0]?.entry ?? null)
   }
 
-  /** The keys of what is kept, for the next generation. */
+  /** The keys of what nobody has had, in the order in which it came, for the next generation. */
   get unreadKeys(): string[] {
-    return this.#kept.map(({ entry }) => entry.key)
+    const unread = new Set(this.#kept.map(({ entry }) => entry))
+    for (const [key, entry] of this.#given) if (this.#races?.isListenedTo(key) === false) unread.add(entry)
+    return [...unread].sort((a, b) => a.seq - b.seq).map(({ key }) => key)
   }
 }
 

@@ -5,12 +5,12 @@
  * A slot is *pending* from the ask until it is settled, and *open* while the journal waits for something under its key
  * (a sleep, a wait, a back-off). What is pending and neither open nor taken is for the turn to act on: `takeReady`.
  */
-import { type Entry, type Event, stepKey } from '@stepwell/protocol'
+import { type Entry, stepKey } from '@stepwell/protocol'
+import { Answers } from './answers.ts'
 import type { Ask, SettlingEntry, StepWanted } from './ask.ts'
 import { isSameAsk } from './ask.ts'
-import { type Arrival, childError, dueAtMs, readValue, recordedBy, stepError } from './entry-values.ts'
-import { childTimedOut, duplicateStep, StepwellError } from './errors.ts'
-import { validateEvent } from './event-schema.ts'
+import { type Arrival, dueAtMs, readValue, recordedBy } from './entry-values.ts'
+import { duplicateStep, type StepwellError } from './errors.ts'
 import { LateMessages, type MessageEntry } from './late-messages.ts'
 import { findMismatch } from './mismatch.ts'
 import { newSlot, type Slot } from './slot.ts'
@@ -26,8 +26,6 @@ export interface Undoable {
 export class Memo {
   /** Slots whose promise the handler may be waiting for. */
   readonly pending = new Set<Slot>()
-  /** How many schemas are still looking at an event: the handler's promise follows. */
-  validatingCount = 0
   /** How many times the handler has asked: tells whether it moved. */
   askCount = 0
   /** The `seq` of the last entry applied: entries are dense, so also how many. */
@@ -39,7 +37,7 @@ export class Memo {
   /** The earliest `dueAtMs` among open slots, Infinity when there is none. */
   nextDueAtMs = Number.POSITIVE_INFINITY
   #arrival: Arrival | null = null
-  readonly #onValidated: () => void
+  readonly #answers: Answers
   readonly #slots = new Map<string, Slot>()
   readonly #uses = new Map<string, number>()
   #ready: Slot[] = []
@@ -51,7 +49,7 @@ export class Memo {
 
   /** @param onValidated is called when an asynchronous schema has settled a promise of the handler */
   constructor(onValidated: () => void) {
-    this.#onValidated = onValidated
+    this.#answers = new Answers(onValidated)
   }
 
   /**
@@ -66,9 +64,11 @@ export class Memo {
     this.#uses.set(id, use)
     const slot = this.#slotOf(stepKey(id, use))
     this.askCount += 1
-    const mayHaveCome = isMessageAsk(wanted)
-    // What came to another wait for the same, which had lost its race by then.
-    if (mayHaveCome) slot.settledBy ??= this.#late.take(wanted)
+    if (isMessageAsk(wanted)) {
+      this.#late.begin(this.pending)
+      // What came to another wait for the same, which had lost its race by then.
+      slot.settledBy ??= this.#late.take(wanted)
+    }
     const answer = new Promise((resolve, reject) => {
       slot.ask = { wanted, saw: this.seen, resolve, reject }
       slot.isPending = true
@@ -76,7 +76,11 @@ export class Memo {
       if (slot.settledBy !== null) this.#settle(slot, slot.settledBy)
       else this.#ready.push(slot)
     })
-    if (mayHaveCome || wanted.kind === 'sleep' || wanted.kind === 'invoke') this.#late.watch(slot.key, answer)
+    // A step that the handler does not await, such as the loser of a race, may fail without taking the process down.
+    // Before it is watched: this is not listening.
+    void answer.catch(() => {})
+    if (slot.isPending) slot.answer = answer
+    this.#late.watch(slot.key, answer)
     return answer
   }
 
@@ -122,8 +126,8 @@ export class Memo {
         }
         slot.settledBy = entry
         this.#close(slot)
+        if (slot.isAbandoned && slot.ask !== null && isMessage(entry)) this.#late.keep(entry, slot.ask.wanted)
         this.#unheard = isMessage(entry) && this.#late.hasLost(slot.key) ? entry : null
-        this.#late.noteSettled(slot.key)
         return this.#settle(slot, entry)
     }
   }
@@ -162,10 +166,14 @@ export class Memo {
       if (kept === null) continue
       slot.settledBy = kept
       this.#close(slot)
-      this.#late.noteSettled(slot.key)
       return this.#settle(slot, kept)
     }
     return false
+  }
+
+  /** How many schemas are still looking at an event: the handler's promise follows. */
+  get validatingCount(): number {
+    return this.#answers.validatingCount
   }
 
   /** Keys of messages that came and that nobody has had. */
@@ -254,28 +262,11 @@ export class Memo {
     if (slot.recorded !== null && !isSameAsk(slot.recorded, ask.wanted)) return false
     slot.isPending = false
     this.pending.delete(slot)
-    if (entry.type === 'step_failed') ask.reject(stepError(entry))
-    else if (entry.type === 'child_failed') ask.reject(childError(entry))
-    else if (entry.type === 'child_expired') ask.reject(childTimedOut(entry.key))
-    else if (entry.type === 'wait_matched') this.#settleWait(ask, entry.data)
-    else ask.resolve(readValue(entry, slot.sentText))
+    slot.answer = null
+    if (isMessage(entry)) this.#late.noteGiven(slot.key, entry)
+    this.#answers.give(ask, entry, slot.sentText)
     slot.sentText = undefined
     return true
-  }
-
-  #settleWait(ask: Ask, event: Extract<SettlingEntry, { type: 'wait_matched' }>['data']): void {
-    const schema = ask.wanted.kind === 'wait' ? ask.wanted.schema : undefined
-    const validated = schema === undefined ? event : validateEvent(event, schema)
-    if (!(validated instanceof Promise)) {
-      answerWith(ask, validated)
-      return
-    }
-    this.validatingCount += 1
-    void validated.then(result => {
-      this.validatingCount -= 1
-      answerWith(ask, result)
-      this.#onValidated()
-    })
   }
 }
 
@@ -290,9 +281,4 @@ function isMessage(entry: Entry): entry is MessageEntry {
 /** A message of the run that nobody has recorded. */
 function isUnpublished(slot: Slot): boolean {
   return slot.ask?.wanted.kind === 'publish' && slot.settledBy === null
-}
-
-function answerWith(ask: Ask, event: Event | StepwellError): void {
-  if (event instanceof StepwellError) ask.reject(event)
-  else ask.resolve(event)
 }

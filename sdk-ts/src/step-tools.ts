@@ -54,10 +54,9 @@ export function createStep(parts: StepParts): Step {
       answer = askIt()
     } catch (error) {
       answer = Promise.reject(error)
+      // Like any step, it may fail without being awaited.
+      void answer.catch(() => {})
     }
-    // A step that the handler does not await, such as the loser of a race, may fail without taking the process down.
-    // Not by `answer.catch`, which would count as listening.
-    void Promise.prototype.then.call(answer, undefined, () => {})
     // The journal holds what this handler put there: its type is what the caller says.
     return answer as Promise<never>
   }

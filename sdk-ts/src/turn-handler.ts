@@ -231,7 +231,7 @@ export class TurnHandler {
   #continueAsNew(inputText: string | undefined): void {
     if (this.end !== null || this.isLeft) return
     this.#abandon()
-    this.end = { continueWith: inputText, unread: this.#memo.unreadKeys }
+    this.end = { continueWith: inputText, unread: () => this.#memo.unreadKeys }
     this.#wake()
   }
 

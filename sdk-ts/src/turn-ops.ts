@@ -11,7 +11,7 @@ import { toWireError, withUndoFailures } from './wire-error.ts'
 /** The op of a handler that has ended. */
 export function endOpText(end: HandlerEnd, functionId: string, encoder: Encoder | null): string {
   if ('cancelled' in end) return cancelledOpText()
-  if ('continueWith' in end) return continueOpText(end.continueWith, end.unread)
+  if ('continueWith' in end) return continueOpText(end.continueWith, end.unread())
   if ('error' in end) return failOpText(withUndoFailures(toWireError(end.error), end.undoFailures))
   try {
     const encode = encoder === null ? undefined : (text: string) => encoder.encodeText(text, RESULT)

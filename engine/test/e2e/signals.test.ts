@@ -146,6 +146,52 @@ describe('a wait that has lost its race', () => {
     expect(await system.waitForState(run, 'completed')).toMatchObject({ output: [1, 2] })
   })
 
+  test('leaves to the next generation what comes together with its end', async () => {
+    const entity = createFunction({
+      id: 'entity',
+      trigger: { event: 'entity' },
+      handler: async ({ step, run }) => {
+        if (run.generation > 1) return (await step.waitForSignal('message', 'message', { timeout: '1s' }))?.data
+        await Promise.race([step.waitForSignal('message', 'message'), step.waitForSignal('tick', 'tick')])
+        return step.continueAsNew({})
+      },
+    })
+    await system.serveApp([entity])
+    const run = await system.start('entity')
+    await system.waitForState(run, 'waiting')
+
+    const uuid = system.uuidOf(run)
+    const names = ['noise', 'tick', 'message']
+    await Promise.all(names.map(name => system.engine.sendMessage(system.ws, uuid, { name, data: `a ${name}` })))
+
+    expect(await system.waitForState(run, 'completed')).toMatchObject({ output: 'a message' })
+  })
+
+  test('gives its message once to who awaits it later', async () => {
+    const patient = createFunction({
+      id: 'patient',
+      trigger: { event: 'patient' },
+      handler: async ({ step }) => {
+        const approval = step.waitForSignal('first', 'approve')
+        await Promise.race([approval, step.run('remind', () => 1)])
+        await step.waitForSignal('go', 'go')
+        const first = await approval
+        const second = await step.waitForSignal('second', 'approve', { timeout: 100 })
+        return [first?.data, second]
+      },
+    })
+    await system.serveApp([patient])
+    const run = await system.start('patient')
+    const received = async () => (await system.journal(run)).filter(entry => entry.type === 'signal_received').length
+    await system.waitForState(run, 'waiting')
+
+    await system.client.signal(run, 'approve', 'yes')
+    await expect.poll(received).toBe(1)
+    await system.client.signal(run, 'go')
+
+    expect(await system.waitForState(run, 'completed')).toMatchObject({ output: ['yes', null] })
+  })
+
   test('may be raced for again', async () => {
     const reminded = createFunction({
       id: 'reminded',
