@@ -33,11 +33,12 @@ export class LateMessages {
 
   /** Sees who listens to the promise of a key. */
   watch(key: string, answer: Promise<unknown>): void {
+    if (this.#races === null) return
     // Whoever listens anew has what was kept of it.
     const onListen = () => {
       if (this.#kept.length > 0) this.#kept = this.#kept.filter(({ entry }) => entry.key !== key)
     }
-    this.#races?.watch(key, answer, onListen)
+    this.#races.watch(key, answer, onListen)
   }
 
   /** Keeps what an entry brought to a wait that nobody listens to. */

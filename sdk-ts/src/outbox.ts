@@ -14,6 +14,8 @@ export interface WrittenOp {
   settlesAtOnce: boolean
   /** It is for those who follow the run: it does not matter whether the handler waits for it. */
   isMessage?: boolean
+  /** A step that has completed and would have to be undone. */
+  isUndoable?: boolean
   /** Gives the text anew, for an op that tells its age. */
   rewrite?: () => string
 }
@@ -48,6 +50,11 @@ export class Outbox {
   /** Whether the handler is waiting for one of these to be recorded. */
   get settlesAtOnce(): boolean {
     return this.#ops.some(op => op.settlesAtOnce)
+  }
+
+  /** Whether one of these is a step that would have to be undone. */
+  get hasUndoable(): boolean {
+    return this.#ops.some(op => op.isUndoable)
   }
 
   add(op: WrittenOp): void {

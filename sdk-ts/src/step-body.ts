@@ -25,7 +25,8 @@ export class BodyExecution implements StepContext {
   readonly idempotencyKey: string
   readonly run: { readonly id: string; readonly generation: number }
   readonly key: string
-  /** The handler has been left: the engine will not hear how this ends. */
+  readonly hasUndo: boolean
+  /** The handler has been left: nobody waits for the result, and the engine hears of it only for the sake of an undo. */
   isAbandoned = false
   #controller: AbortController | null = null
   #abortReason: Error | null = null
@@ -40,9 +41,11 @@ export class BodyExecution implements StepContext {
     attempt: number
     run: { id: string; generation: number }
     limits?: BodyLimits | undefined
+    hasUndo?: boolean
     payloads?: TurnPayloads | null
   }) {
     this.key = step.key
+    this.hasUndo = step.hasUndo ?? false
     this.#limits = step.limits
     this.#payloads = step.payloads ?? null
     this.attempt = step.attempt

@@ -26,6 +26,10 @@ export class TurnBodies {
   readonly #mayStart: () => boolean
   readonly #executing = new Set<BodyExecution>()
   #queue: Slot[] = []
+  /** The handler was left, and its effects are undone. */
+  #mayUndo = false
+  /** How many bodies with an undo run for a handler that was left. */
+  #finishingCount = 0
   /** Places that were handed to this turn and not used yet. */
   #reservedCount = 0
   /** Whether this turn has started any body yet. */
@@ -79,10 +83,23 @@ export class TurnBodies {
     else this.giveBack()
   }
 
-  /** The handler has been left: what runs for it is told so, and what waits is forgotten. */
-  abandon(reason: Error): void {
+  /**
+   * Whether effects of a handler that was left may still have to be undone: bodies with an undo run, or have ended and the
+   * engine does not know.
+   */
+  get isFinishing(): boolean {
+    return this.#finishingCount > 0 || (this.#mayUndo && this.#outbox.hasUndoable)
+  }
+
+  /**
+   * The handler has been left: what runs for it is told so, and what waits is forgotten. @param mayUndo whether what bodies
+   * have done by their end is to be undone: then it is recorded
+   */
+  abandon(reason: Error, { mayUndo }: { mayUndo: boolean }): void {
     this.#queue = []
+    this.#mayUndo = mayUndo
     for (const execution of this.#executing) {
+      if (mayUndo && execution.hasUndo) this.#finishingCount += 1
       execution.isAbandoned = true
       execution.abort(reason)
     }
@@ -120,6 +137,7 @@ export class TurnBodies {
       attempt,
       run: this.#turn.run,
       limits,
+      hasUndo: undo !== undefined,
       payloads: this.#payloads,
     })
     this.#executing.add(execution)
@@ -132,7 +150,10 @@ export class TurnBodies {
     this.#places.release()
     // The turn is about to be refused: what could not be written is not told.
     const isUnwritten = this.#payloads !== null && this.#payloads.failure !== null
-    if (slot.isAbandoned || isUnwritten) return this.#onChange()
+    const isFinishing = this.#mayUndo && slot.isAbandoned && execution.hasUndo
+    if (isFinishing) this.#finishingCount -= 1
+    const isForgotten = slot.isAbandoned && !(isFinishing && 'outputText' in end)
+    if (isForgotten || isUnwritten) return this.#onChange()
     const times = { startedMs: startedAtMs - this.#turnStartedAtMs, durationMs: endedAtMs - startedAtMs }
     if ('outputText' in end) slot.sentText = end.liveText ?? end.outputText
     else if (!end.isFinal) end = this.#decideRetry(slot, end, { attempt, retries, durationMs: times.durationMs })
@@ -140,6 +161,7 @@ export class TurnBodies {
     this.#outbox.add({
       text: stepOpText(slot.key, { saw, attempt, end, retries: retries.policy, times, hasUndo: undo !== undefined }),
       settlesAtOnce: true,
+      isUndoable: undo !== undefined && 'outputText' in end,
     })
     this.#onChange()
   }

@@ -35,7 +35,7 @@ export class TurnHandler {
   readonly #ask: (id: string, wanted: Wanted) => Promise<unknown>
   readonly #nextChange: () => Promise<void>
   readonly #wake: () => void
-  readonly #onLeave: () => void
+  readonly #onLeave: (leaving: { mayUndo: boolean }) => void
   readonly #said: Said
   readonly #encoder: Encoder | null
   readonly #budgetEndsAtMs: number
@@ -66,8 +66,8 @@ export class TurnHandler {
     ask: (id: string, wanted: Wanted) => Promise<unknown>
     nextChange: () => Promise<void>
     wake: () => void
-    /** The handler has been left: bodies that run for it may stop. */
-    onLeave: () => void
+    /** The handler has been left: bodies that run for it may stop. `mayUndo`: what they have done is to be undone. */
+    onLeave: (leaving: { mayUndo: boolean }) => void
     said: Said
     encoder: Encoder | null
   }) {
@@ -230,21 +230,21 @@ export class TurnHandler {
 
   #continueAsNew(inputText: string | undefined): void {
     if (this.end !== null || this.isLeft) return
-    this.#abandon()
+    this.#abandon({ mayUndo: false })
     this.end = { continueWith: inputText, unread: () => this.#memo.unreadKeys }
     this.#wake()
   }
 
   #leave(leftFor: HandlerEnd): void {
-    this.#abandon()
+    this.#abandon({ mayUndo: true })
     this.#leftFor = leftFor
     this.#undoAll()
   }
 
-  #abandon(): void {
+  #abandon(leaving: { mayUndo: boolean }): void {
     this.isLeft = true
     this.#memo.abandonPending()
-    this.#onLeave()
+    this.#onLeave(leaving)
   }
 
   /**

@@ -91,8 +91,8 @@ class TurnExecution {
       ask: (id, wanted) => this.#ask(id, wanted),
       nextChange: () => this.#nextChange(),
       wake,
-      onLeave: () =>
-        this.#bodies.abandon(new Error('The run goes no further: the result of this step no longer matters.')),
+      onLeave: leaving =>
+        this.#bodies.abandon(new Error('The run goes no further: the result of this step no longer matters.'), leaving),
       said: this.#outbox.said,
       encoder: this.#payloads,
     })
@@ -135,7 +135,8 @@ class TurnExecution {
     for (;;) {
       if (this.#inbox.length > 0) await this.#applyInbox()
       this.#alarm.clear()
-      const { end } = this.#handler
+      // What ran when the handler was left may have had an effect, which is undone when it is recorded.
+      const end = this.#bodies.isFinishing ? null : this.#handler.end
       if (this.#reports.staleMessage !== null) return ''
       const unwritten = this.#unwritten
       if (unwritten !== null && !this.#reports.isReporting) return this.#refuse(unwritten)

@@ -73,6 +73,38 @@ describe('undoing', () => {
     expect(await system.waitForState(run, 'cancelled')).toMatchObject({ state: 'cancelled' })
     expect(undone).toEqual(['flight f1', 'hotel h1'])
   })
+
+  test('takes back what was under way when another branch failed', async () => {
+    const effects: string[] = []
+    let startBooking = () => {}
+    const isBooking = new Promise<void>(resolve => {
+      startBooking = resolve
+    })
+    const branches = createFunction({
+      id: 'branches',
+      trigger: { event: 'branches' },
+      handler: ({ step }) =>
+        Promise.all([
+          step.run('hotel', () => isBooking.then(() => Promise.reject(new Error('full'))), { retries: 0 }),
+          step.run(
+            'flight',
+            async ({ signal }) => {
+              const isTold = new Promise(resolve => signal.addEventListener('abort', resolve))
+              startBooking()
+              await isTold
+              effects.push('booked')
+            },
+            { undo: () => void effects.push('undone') },
+          ),
+        ]),
+    })
+    await system.serveApp([branches])
+
+    const run = await system.runToEnd({ name: 'branches' })
+
+    expect(run).toMatchObject({ state: 'failed', error: { message: 'full' } })
+    expect(effects).toEqual(['booked', 'undone'])
+  })
 })
 
 describe('a run is cancelled', () => {
