@@ -4,6 +4,7 @@ import type { BodyLimits } from './body-watch.ts'
 import type { RetryRules } from './retries.ts'
 import type { StandardSchema } from './standard-schema.ts'
 import type { BodyExecution } from './step-body.ts'
+import type { StepPromise } from './step-promise.ts'
 
 /** The body of a step: the function that `step.run` was given, which knows its execution as a `StepContext`; or one of ours. */
 export type StepBody = (execution: BodyExecution) => unknown
@@ -50,6 +51,7 @@ export interface Ask {
   wanted: Wanted
   /** How many entries had been applied when the handler asked: the cause of this ask. */
   saw: number
+  promise: StepPromise
   resolve: (value: unknown) => void
   reject: (error: Error) => void
 }

@@ -11,9 +11,10 @@ import type { Ask, SettlingEntry, StepWanted } from './ask.ts'
 import { isSameAsk } from './ask.ts'
 import { type Arrival, dueAtMs, readValue, recordedBy } from './entry-values.ts'
 import { duplicateStep, type StepwellError } from './errors.ts'
-import { LateMessages, type MessageEntry } from './late-messages.ts'
+import { HeldMessages, isMessage } from './held-messages.ts'
 import { findMismatch } from './mismatch.ts'
 import { newSlot, type Slot } from './slot.ts'
+import { type Listening, StepPromise } from './step-promise.ts'
 
 /** A completed step that is to be undone. */
 export interface Undoable {
@@ -43,13 +44,15 @@ export class Memo {
   #ready: Slot[] = []
   /** Completed steps with an `undo`, in the order in which they completed. */
   readonly #undoable: Undoable[] = []
-  readonly #late = new LateMessages()
-  /** The message that came last, when nobody listened to its wait any more. */
-  #unheard: MessageEntry | null = null
+  readonly #messages = new HeldMessages()
+  readonly #listening: Listening = { over: new WeakSet(), onListen: promise => this.#release(promise) }
+  #isAbandoned = false
+  readonly #onChange: () => void
 
-  /** @param onValidated is called when an asynchronous schema has settled a promise of the handler */
-  constructor(onValidated: () => void) {
-    this.#answers = new Answers(onValidated)
+  /** @param onChange is called when the handler has got or asked for something, and nobody else would notice */
+  constructor(onChange: () => void) {
+    this.#onChange = onChange
+    this.#answers = new Answers(onChange)
   }
 
   /**
@@ -64,24 +67,21 @@ export class Memo {
     this.#uses.set(id, use)
     const slot = this.#slotOf(stepKey(id, use))
     this.askCount += 1
-    if (isMessageAsk(wanted)) {
-      this.#late.begin(this.pending)
-      // What came to another wait for the same, which had lost its race by then.
-      slot.settledBy ??= this.#late.take(wanted)
-    }
-    const answer = new Promise((resolve, reject) => {
-      slot.ask = { wanted, saw: this.seen, resolve, reject }
-      slot.isPending = true
-      this.pending.add(slot)
-      if (slot.settledBy !== null) this.#settle(slot, slot.settledBy)
-      else this.#ready.push(slot)
-    })
+    const { promise, resolve, reject } = StepPromise.pending(this.#listening)
     // A step that the handler does not await, such as the loser of a race, may fail without taking the process down.
-    // Before it is watched: this is not listening.
-    void answer.catch(() => {})
-    if (slot.isPending) slot.answer = answer
-    this.#late.watch(slot.key, answer)
-    return answer
+    promise.allowRejection()
+    slot.ask = { wanted, saw: this.seen, promise, resolve, reject }
+    slot.isPending = true
+    if (slot.settledBy !== null) this.#meet(slot, slot.settledBy)
+    else if (!this.#takeHeld(slot)) this.#await(slot)
+    return promise
+  }
+
+  /** Has races know when a promise that is made of steps is settled. */
+  watched(work: Promise<unknown>): Promise<unknown> {
+    const { promise, resolve, reject } = StepPromise.pending(this.#listening)
+    work.then(resolve, reject)
+    return promise
   }
 
   /**
@@ -120,15 +120,10 @@ export class Memo {
         this.#open(slot, null)
         return false
       default:
-        if (slot.settledBy !== null) {
-          // It has had what came to another wait; this is for the next one.
-          return isMessage(entry) && slot.ask !== null ? this.#handOver(entry, slot.ask.wanted) : false
-        }
+        if (slot.settledBy !== null) return false
         slot.settledBy = entry
         this.#close(slot)
-        if (slot.isAbandoned && slot.ask !== null && isMessage(entry)) this.#late.keep(entry, slot.ask.wanted)
-        this.#unheard = isMessage(entry) && this.#late.hasLost(slot.key) ? entry : null
-        return this.#settle(slot, entry)
+        return this.#meet(slot, entry)
     }
   }
 
@@ -145,32 +140,6 @@ export class Memo {
     return ready
   }
 
-  /**
-   * The handler did not go on with what the last entry gave it: if nobody listened, it is for another wait for the same, or is
-   * kept for the next one.
-   * @returns whether the handler may move now
-   */
-  noteUnmoved(): boolean {
-    const entry = this.#unheard
-    this.#unheard = null
-    const wanted = entry === null ? undefined : this.#slots.get(entry.key)?.ask?.wanted
-    return entry !== null && wanted !== undefined && this.#handOver(entry, wanted)
-  }
-
-  /** Gives it to the wait for the same that was asked for first, or keeps it for the next one. */
-  #handOver(entry: MessageEntry, wanted: Ask['wanted']): boolean {
-    this.#late.keep(entry, wanted)
-    for (const slot of this.pending) {
-      if (slot.ask === null || !isMessageAsk(slot.ask.wanted) || this.#late.hasLost(slot.key)) continue
-      const kept = this.#late.take(slot.ask.wanted)
-      if (kept === null) continue
-      slot.settledBy = kept
-      this.#close(slot)
-      return this.#settle(slot, kept)
-    }
-    return false
-  }
-
   /** How many schemas are still looking at an event: the handler's promise follows. */
   get validatingCount(): number {
     return this.#answers.validatingCount
@@ -178,11 +147,12 @@ export class Memo {
 
   /** Keys of messages that came and that nobody has had. */
   get unreadKeys(): string[] {
-    return this.#late.unreadKeys
+    return this.#messages.unreadKeys
   }
 
   /** The handler has been left: what it waits for does not matter any more. Its messages are published all the same. */
   abandonPending(): void {
+    this.#isAbandoned = true
     for (const slot of this.pending) {
       slot.isPending = false
       slot.isAbandoned = true
@@ -251,6 +221,50 @@ export class Memo {
     slot.dueAtMs = null
   }
 
+  /** The slot waits for its entry from now on. */
+  #await(slot: Slot): void {
+    this.pending.add(slot)
+    this.#ready.push(slot)
+  }
+
+  /** Its entry is here: the promise settles, unless the entry brings something that nobody would hear. */
+  #meet(slot: Slot, entry: SettlingEntry): boolean {
+    if (!isMessage(entry) || slot.ask === null) return this.#settle(slot, entry)
+    if (slot.isAbandoned) this.#messages.noteTooLate(entry)
+    if (!slot.isPending) return false
+    if (slot.ask.promise.isHeard || this.#messages.passOn(slot, this.pending)) return this.#settle(slot, entry)
+    slot.isPending = false
+    this.pending.delete(slot)
+    this.#messages.hold(slot, entry)
+    return false
+  }
+
+  /** Settles a new ask with what came to another wait for the same, which had lost. */
+  #takeHeld(asking: Slot): boolean {
+    const held = this.#messages.changePlaces(asking)
+    if (held === null) return false
+    asking.isPending = false
+    held.slot.isPending = true
+    return this.#settle(held.slot, held.entry)
+  }
+
+  /** Somebody listens to a promise: what is held for it is given. */
+  #release(promise: StepPromise): void {
+    if (this.#messages.isEmpty || this.#isAbandoned) return
+    const held = this.#messages.release(promise)
+    if (held === null) return
+    const { slot, entry } = held
+    slot.isPending = true
+    if (entry !== null) this.#settle(slot, entry)
+    else if (slot.ask !== null) {
+      // It is asked for only now.
+      slot.ask = { ...slot.ask, saw: this.seen }
+      this.askCount += 1
+      this.#await(slot)
+    }
+    this.#onChange()
+  }
+
   /** Settles the handler's promise, when it has asked, and for the same thing. */
   #settle(slot: Slot, entry: SettlingEntry): boolean {
     const { ask } = slot
@@ -262,20 +276,10 @@ export class Memo {
     if (slot.recorded !== null && !isSameAsk(slot.recorded, ask.wanted)) return false
     slot.isPending = false
     this.pending.delete(slot)
-    slot.answer = null
-    if (isMessage(entry)) this.#late.noteGiven(slot.key, entry)
     this.#answers.give(ask, entry, slot.sentText)
     slot.sentText = undefined
     return true
   }
-}
-
-function isMessageAsk({ kind }: Ask['wanted']): boolean {
-  return kind === 'receive' || kind === 'wait'
-}
-
-function isMessage(entry: Entry): entry is MessageEntry {
-  return entry.type === 'signal_received' || entry.type === 'wait_matched'
 }
 
 /** A message of the run that nobody has recorded. */

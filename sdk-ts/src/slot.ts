@@ -14,8 +14,6 @@ export interface Slot {
   /** When its first attempt began, in Unix milliseconds of the engine's clock; null before that one has failed. */
   firstStartedAtMs: number | null
   ask: Ask | null
-  /** The handler's promise, while it is pending. */
-  answer: Promise<unknown> | null
   isPending: boolean
   /** The turn has taken it up: its body is queued or runs, or its op is on the way. */
   isTaken: boolean
@@ -36,7 +34,6 @@ export function newSlot(key: string): Slot {
     failedAttempts: 0,
     firstStartedAtMs: null,
     ask: null,
-    answer: null,
     isPending: false,
     isTaken: false,
     sentText: undefined,

@@ -19,6 +19,8 @@ import { readTx } from './step-tx.ts'
 export interface StepParts {
   /** Takes a checked ask; it may throw a StepwellError (`duplicate_step`, `nested_step`). */
   ask: (id: string, wanted: Wanted) => Promise<unknown>
+  /** Has races know when a promise that is made of steps is settled. */
+  watched: (work: Promise<unknown>) => Promise<unknown>
   /** The rules of the function, for steps that have none. */
   retries: RetryRules
   /** Throws when it is called inside a step body, where nothing of this is replayed. */
@@ -82,8 +84,9 @@ export function createStep(parts: StepParts): Step {
         return ask(PUBLISH_PREFIX + channel, wanted)
       }),
     invoke: (id: string, options: InvokeOptions) => askFor(id, () => readInvoke(id, options, encoder)),
-    map: (id: string, items: readonly unknown[], ...rest: unknown[]) => mapItems(step, id, items, rest) as never,
-    poll: (id, body, options) => poll(step, id, body, options),
+    map: (id: string, items: readonly unknown[], ...rest: unknown[]) =>
+      parts.watched(mapItems(step, id, items, rest)) as never,
+    poll: (id, body, options) => parts.watched(poll(step, id, body, options)) as never,
     now() {
       refuseInBody('step.now')
       return new Date(parts.at())

@@ -157,6 +157,7 @@ export class TurnHandler {
     const { id, generation } = this.#turn.run
     const step = createStep({
       ask: this.#ask,
+      watched: work => this.#memo.watched(work),
       retries: this.#definition.retries,
       refuseInBody: what => this.#refuseInBody(what),
       at: () => this.#memo.at,
@@ -184,10 +185,6 @@ export class TurnHandler {
     await nextMacrotask()
     if (this.#isAway) await this.#letRun()
     if (askCount !== this.#memo.askCount) return
-    if (this.end === null && this.#memo.noteUnmoved()) {
-      await nextMacrotask()
-      if (this.#isAway) await this.#letRun()
-    }
     this.#quiet.open(this.#patience.durationMs(this.#definition, false), performance.now())
   }
 

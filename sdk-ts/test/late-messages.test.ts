@@ -1,6 +1,8 @@
 /* Waits that have lost a race: who gets what comes to them. */
 import type { Op } from '@stepwell/protocol'
 import { expect, test } from 'vitest'
+import { nextMacrotask } from '../src/macrotask.ts'
+import { StepPromise } from '../src/step-promise.ts'
 import type { EngineRun } from './engine-run.ts'
 import { anEngine, type Handler } from './harness.ts'
 
@@ -103,6 +105,16 @@ const KEPT: [string, Handler][] = [
     },
   ],
   [
+    'a poll',
+    async ({ step }) => {
+      await Promise.race([step.waitForSignal('m', 'msg'), step.poll('work', () => true, { every: '1s' })])
+    },
+  ],
+  [
+    'items of a map',
+    async ({ step }) => void (await Promise.race([step.waitForSignal('m', 'msg'), step.map('work', [1], n => n)])),
+  ],
+  [
     'one that failed',
     async ({ step }) => {
       const fails = step.run('work', () => Promise.reject(new Error('no')), { retries: 0 })
@@ -148,7 +160,7 @@ test('a tag that takes its time decides its race when it is done', async () => {
   expect(await endOf(handler, [{ patience: COMPLETED }, { m: 'in time' }])).toBe('in time')
 })
 
-test('who races a wait again after its message went to another sees it once more', async () => {
+test('who listens again to a wait whose message went to another gets the next one', async () => {
   const handler: Handler = async ({ step }) => {
     const first = step.waitForSignal('first', 'msg')
     await Promise.race([first, step.sleep('patience', 1)])
@@ -158,23 +170,79 @@ test('who races a wait again after its message went to another sees it once more
     return [second?.data, again?.data]
   }
 
-  expect(await endOf(handler, [{ patience: COMPLETED }, { first: 'A' }, { go: 1 }])).toEqual(['A', 'A'])
+  expect(await endOf(handler, [{ patience: COMPLETED }, { first: 'A' }, { go: 1 }, { second: 'B' }])).toEqual([
+    'A',
+    'B',
+  ])
 })
 
-test('a handler that waits for no message has promises as they are', async () => {
-  const seen: boolean[] = []
-  const look = (promise: object) => void seen.push(Object.hasOwn(promise, 'then'))
+test('a wait that lost changes places with an open one, and has what comes for that', async () => {
   const handler: Handler = async ({ step }) => {
-    const work = step.run('work', () => 1)
-    look(work)
-    await work
-    const late = step.run('late', () => 1)
-    const message = step.waitForSignal('m', 'msg')
-    look(late)
-    look(message)
+    const old = step.waitForSignal('old', 'msg')
+    await Promise.race([old, step.sleep('patience', 1)])
+    const young = await step.waitForSignal('young', 'msg')
+    return [young?.data, (await old)?.data]
   }
 
-  await endOf(handler, [])
+  expect(await endOf(handler, [{ patience: COMPLETED }, { old: 'A' }, { young: 'B' }])).toEqual(['A', 'B'])
+})
 
-  expect(seen).toEqual([false, true, true])
+const CONSUMERS: [string, boolean, (promise: Promise<unknown>, other: Promise<unknown>) => unknown][] = [
+  ['nobody', false, () => {}],
+  ['who catches its failure', false, promise => void promise.catch(() => {})],
+  ['who awaits it', true, async promise => void (await promise)],
+  [
+    'who awaits it beside a race',
+    true,
+    (promise, over) => void [(async () => await promise)(), Promise.race([promise, over])],
+  ],
+  ['a function', true, promise => void promise.then(() => {})],
+  ['a function at the end', true, promise => void promise.finally(() => {})],
+  ['a race that is over', false, (promise, over) => void Promise.race([promise, over])],
+  ['a race that is over, at its end', false, (promise, over) => void Promise.race([promise.finally(() => {}), over])],
+  ['a race that is not over', true, promise => void Promise.race([promise, new Promise(() => {})])],
+  ['any of which one is there', false, (promise, over) => void Promise.any([promise, over])],
+  ['all of which one is there', true, (promise, over) => void Promise.all([promise, over])],
+  ['all settled', true, (promise, over) => void Promise.allSettled([promise, over])],
+  [
+    'two races, one of them over',
+    true,
+    (promise, over) => void [Promise.race([promise, over]), Promise.race([promise])],
+  ],
+]
+
+test.each(CONSUMERS)('a wait with %s is heard: %s', async (_name, isHeard, consume) => {
+  const listening = { over: new WeakSet<object>(), onListen: () => {} }
+  const { promise } = StepPromise.pending(listening)
+  const other = StepPromise.pending(listening)
+
+  consume(promise, other.promise)
+  other.resolve('over')
+  await nextMacrotask()
+
+  expect(promise.isHeard).toBe(isHeard)
+})
+
+test('all of which one has failed listens to no other', async () => {
+  const listening = { over: new WeakSet<object>(), onListen: () => {} }
+  const { promise } = StepPromise.pending(listening)
+  const other = StepPromise.pending(listening)
+
+  const failing = Promise.all([promise, other.promise])
+  other.reject(new Error('no'))
+
+  await expect(failing).rejects.toThrow('no')
+  expect(promise.isHeard).toBe(false)
+})
+
+test('the promise of a step is a promise like any other', async () => {
+  const listening = { over: new WeakSet<object>(), onListen: () => {} }
+  const { promise, resolve } = StepPromise.pending(listening)
+
+  const ends = [promise, promise.then(n => Number(n) + 1), promise.finally(() => 'ignored'), promise.catch(() => 'no')]
+  resolve(1)
+
+  expect(promise).toBeInstanceOf(Promise)
+  expect(promise.constructor).toBe(Promise)
+  expect(await Promise.all(ends)).toEqual([1, 2, 1, 1])
 })

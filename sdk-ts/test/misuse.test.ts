@@ -225,7 +225,7 @@ describe('a misuse', () => {
 
       expect(report).toMatchObject({ state: 'refused', ops: [], error: { code: 'journal_mismatch' } })
       expect(report.error?.message).toMatch(message)
-      expect(report.error?.message).toContain('give the changed function a new id')
+      expect(report.error?.message).toContain('give the changed function a new version')
     }
     expect(bodies).toEqual([])
   })
